@@ -1,0 +1,128 @@
+"""Gives annotators their places: leases on slots, exact overlap, nobody twice at one slate.
+
+A claim picks a candidate (skipping locked rows where the database can) and then makes a conditional UPDATE whose row
+count decides; SQLite and PostgreSQL so give the same promise. Expiry is judged at the next claim, by nobody else.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+from django.db import IntegrityError, connection, transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.utils import timezone
+
+from annotation.models import Lease, Membership, Skip, Slot
+
+CLAIM_TRIES = 20
+LIVE_LEASES = 2
+"""The slate on screen, and the next one, fetched ahead."""
+
+
+class LeaseUnknown(ValueError):
+    """The token names no lease of this annotator."""
+
+
+def live_slots(annotator: Membership, *, now: datetime | None = None) -> QuerySet[Slot]:
+    """The slots that the annotator holds at this moment, oldest lease first."""
+    return Slot.objects.filter(
+        annotator=annotator, state=Slot.State.LEASED, deadline__gt=now or timezone.now()
+    ).order_by("deadline", "pk")
+
+
+def live_lease(annotator: Membership, *, beside: UUID | None = None) -> Lease | None:
+    """The annotator's oldest live lease other than `beside`, if any; only reads."""
+    slot = live_slots(annotator).exclude(token=beside).first()
+    return _lease_with_slate(slot.token) if slot is not None and slot.token is not None else None
+
+
+def claim_slot(annotator: Membership, *, beside: UUID | None = None) -> Lease | None:
+    """Return a live lease of the annotator, or claim a slot; None where nothing is left for them.
+
+    `beside` is the token of the slate on screen: the lease returned is then another one, for fetching ahead.
+    """
+    held = live_lease(annotator, beside=beside)
+    if held is not None:
+        return held
+    if beside is not None and live_slots(annotator).count() >= LIVE_LEASES:
+        return None
+    for _attempt in range(CLAIM_TRIES):
+        try:
+            with transaction.atomic():
+                slot = _next_candidate(annotator)
+                if slot is None:
+                    return None
+                lease = _take(slot, annotator=annotator)
+        except IntegrityError:  # another window of the same annotator was quicker at this slate
+            continue
+        if lease is not None:
+            return _lease_with_slate(lease.token)
+    return None
+
+
+def skip_slate(annotator: Membership, *, token: UUID, reason: str) -> None:
+    """Give the slot back and do not offer this slate to the annotator again; a second skip changes nothing."""
+    with transaction.atomic():
+        lease = own_lease(annotator, token=token)
+        Skip.objects.get_or_create(slate_id=lease.slot.slate_id, annotator=annotator, defaults={"reason": reason[:500]})
+        release_slot(lease)
+
+
+def release_slot(lease: Lease) -> bool:
+    """Free the slot of a lease if it still holds it; say whether it did."""
+    freed = Slot.objects.filter(pk=lease.slot_id, token=lease.token, state=Slot.State.LEASED).update(
+        state=Slot.State.FREE, annotator=None, token=None, deadline=None
+    )
+    return freed == 1
+
+
+def own_lease(annotator: Membership, *, token: UUID) -> Lease:
+    """The annotator's lease of this token, live or lapsed. Raises LeaseUnknown for anybody else's."""
+    lease = Lease.objects.select_related("slot__slate__prompt").filter(token=token, annotator=annotator).first()
+    if lease is None:
+        raise LeaseUnknown("This slate was not given to you, or its link is damaged. Ask for the next one.")
+    return lease
+
+
+def _next_candidate(annotator: Membership) -> Slot | None:
+    taken = Slot.objects.filter(slate=OuterRef("slate"), annotator=annotator).exclude(state=Slot.State.LEASED)
+    skipped = Skip.objects.filter(slate=OuterRef("slate"), annotator=annotator)
+    now = timezone.now()
+    held = Slot.objects.filter(slate=OuterRef("slate"), annotator=annotator, state=Slot.State.LEASED, deadline__gt=now)
+    candidates = (
+        Slot.objects.filter(slate__project=annotator.project_id, is_extra=False)
+        .filter(Q(state=Slot.State.FREE) | Q(state=Slot.State.LEASED, deadline__lte=now))
+        .filter(~Exists(taken), ~Exists(held), ~Exists(skipped))
+        .order_by("-slate__priority", "slate_id", "number")
+    )
+    if connection.features.has_select_for_update_skip_locked:
+        candidates = candidates.select_for_update(skip_locked=True, of=("self",))
+    return candidates.first()
+
+
+def _take(slot: Slot, *, annotator: Membership) -> Lease | None:
+    """Take the slot by compare-and-set on the state in which it was read; None if somebody was quicker."""
+    token, seed = uuid4(), secrets.randbits(48)
+    # A lapsed lease of their own at this slate stands in the way of unique (slate, annotator): let it go first.
+    Slot.objects.filter(slate=slot.slate_id, annotator=annotator, state=Slot.State.LEASED).exclude(pk=slot.pk).filter(
+        deadline__lte=timezone.now()
+    ).update(state=Slot.State.FREE, annotator=None, token=None, deadline=None)
+    unchanged = Slot.objects.filter(Q(token=slot.token) if slot.token else Q(token__isnull=True), pk=slot.pk)
+    deadline = timezone.now() + timedelta(seconds=annotator.project.lease_seconds)
+    if (
+        unchanged.exclude(state=Slot.State.DONE).update(
+            state=Slot.State.LEASED, annotator=annotator, token=token, deadline=deadline
+        )
+        != 1
+    ):
+        return None
+    order = list(slot.slate.places.order_by("position").values_list("response_id", flat=True))
+    random.Random(seed).shuffle(order)
+    return Lease.objects.create(token=token, slot=slot, annotator=annotator, presented_order=order, order_seed=seed)
+
+
+def _lease_with_slate(token: UUID) -> Lease:
+    return Lease.objects.select_related("slot__slate__prompt", "slot__slate__project").get(token=token)

@@ -1,0 +1,26 @@
+"""Tables and constraints, one module a subject. Writes go through `annotation.domain`."""
+
+from annotation.models.project import Guidelines, Membership, Project
+from annotation.models.prompt import Prompt, Response
+from annotation.models.ranking import Ranking
+from annotation.models.slate import Lease, Skip, Slate, SlateResponse, Slot
+from annotation.models.snapshot import Snapshot
+from annotation.models.training import Model, Run, Score
+
+__all__ = [
+    "Guidelines",
+    "Lease",
+    "Membership",
+    "Model",
+    "Project",
+    "Prompt",
+    "Ranking",
+    "Response",
+    "Run",
+    "Score",
+    "Skip",
+    "Slate",
+    "SlateResponse",
+    "Slot",
+    "Snapshot",
+]

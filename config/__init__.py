@@ -1,0 +1,1 @@
+"""The composition root: settings, URLs and server entry points. Nothing imports it."""

@@ -1,0 +1,5 @@
+"""URLs of the whole site."""
+
+from django.urls import include, path
+
+urlpatterns = [path("", include("annotation.urls"))]

@@ -1,0 +1,20 @@
+"""What every test shares: a data directory of its own, and no network."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: object) -> Path:
+    """Snapshots, runs and uploads of a test go to its own directory."""
+    path = tmp_path / "data"
+    path.mkdir()
+    settings.DATA_DIR = path  # type: ignore[attr-defined]
+    return path
