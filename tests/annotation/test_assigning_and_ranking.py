@@ -123,7 +123,8 @@ def test_a_submission_under_a_lapsed_lease_settles_the_newer_lease_of_the_same_s
     first = claim_slot(annotator)
     let_lapse(first)
     second = claim_slot(annotator)
-    assert second.slot_id == first.slot_id and second.token != first.token
+    assert second.slot_id == first.slot_id
+    assert second.token != first.token
     submission = submit_ranking(annotator, token=first.token, tiers=[[0], [1], [2], [3]])
     assert not submission.is_extra
     assert Slot.objects.get().state == "done"

@@ -1,0 +1,293 @@
+"""Runs: asked for by people, leased by workers, fenced by their attempt number.
+
+The row owns the intent and the run directory the facts; `sync_run` copies facts to the row. Whoever holds the newest
+attempt may write; a worker whose lease lapsed finds its writes refused and stops its process.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.contrib.auth.models import User
+from django.db import connection, transaction
+from django.db.models import Count, F, Max, Q
+from django.utils import timezone
+
+from annotation import runner
+from annotation.domain import collecting
+from annotation.domain.snapshots import SPLITS, SnapshotRefused, snapshot_directory, split_of, verify_snapshot
+from annotation.models import Model, Project, Prompt, Response, Run, Snapshot
+
+State = Run.State
+TRAINABLE_FORMATS = ("trl-preference",)
+PROMPT_LIMIT = 1_000_000
+OWN_SETTINGS = {"generate": ("prompt_count", "mix", "split"), "reward": (), "dpo": (), "score": ()}
+"""Settings of ours, beside those of the training library: how many prompts; whether new responses are put beside
+earlier ones in the slates that follow; and, where a snapshot is named, of which of its splits the prompts are."""
+PLACEHOLDER = "(made when the run starts)"
+
+
+class RunRefused(ValueError):
+    """The run cannot be queued; the message says what to change."""
+
+
+form_fields = runner.form_fields
+
+
+@transaction.atomic
+def queue_run(
+    project: Project,
+    *,
+    method: str,
+    settings: Mapping[str, Any],
+    snapshot: Snapshot | None = None,
+    base_model: Model | None = None,
+    created_by: User | None = None,
+) -> Run:
+    """Queue a run after checking everything that can be checked now. Raises RunRefused.
+
+    Without `base_model`, `settings["model"]` names what to load (the embedded model if absent too).
+    """
+    if method not in Run.Method.values:
+        raise RunRefused(f"Unknown method {method!r}; use one of {', '.join(Run.Method.values)}.")
+    _check_inputs(project, method=method, snapshot=snapshot, base_model=base_model)
+    own = {key: settings[key] for key in OWN_SETTINGS[method] if key in settings}
+    library = {key: value for key, value in settings.items() if key not in OWN_SETTINGS[method]}
+    if method == Run.Method.GENERATE:
+        own = {"prompt_count": None, "mix": False, "split": None} | own
+        _check_prompt_choice(project, own=own, snapshot=snapshot)
+    if base_model is not None and "model" in library:
+        raise RunRefused("Name the model once: as a registered model or in the settings.")
+    try:
+        runner.check_settings(method, settings={**library, **_paths(method)(PLACEHOLDER, base_model)})
+    except runner.SettingsRefused as error:
+        raise RunRefused(str(error)) from error
+    Project.objects.select_for_update().get(pk=project.pk)
+    number = (project.runs.aggregate(Max("number"))["number__max"] or 0) + 1
+    return Run.objects.create(
+        project=project,
+        number=number,
+        method=method,
+        spec={**library, **own},
+        snapshot=snapshot,
+        base_model=base_model,
+        created_by=created_by,
+    )
+
+
+def run_directory(run: Run) -> Path:
+    """Where the run's facts lie."""
+    return Path(django_settings.DATA_DIR) / "runs" / run.project.slug / str(run.number)
+
+
+def run_metrics(run: Run, *, after_line: int = 0) -> list[dict[str, Any]]:
+    """The run's metric rows after the first `after_line`."""
+    return runner.read_metrics(run_directory(run), after_line=after_line)
+
+
+def cancel_run(run: Run) -> Run:
+    """Cancel: a queued run at once, a running one as soon as its worker has stopped it at a checkpoint."""
+    queued = Run.objects.filter(pk=run.pk, state=State.QUEUED)
+    if not queued.update(state=State.CANCELLED, cancel_requested=True, finished_at=timezone.now()):
+        Run.objects.filter(pk=run.pk, state=State.RUNNING).update(cancel_requested=True)
+    run.refresh_from_db()
+    return run
+
+
+# --- the worker's side --------------------------------------------------------------------------------------------
+
+
+def claim_run(worker: str) -> Run | None:
+    """Lease the oldest queued run, or one whose worker fell silent; None where there is nothing to do."""
+    now = timezone.now()
+    waiting = Run.objects.filter(Q(state=State.QUEUED) | Q(state=State.RUNNING, deadline__lte=now)).order_by("pk")
+    with transaction.atomic():
+        if connection.features.has_select_for_update_skip_locked:
+            waiting = waiting.select_for_update(skip_locked=True)
+        run = waiting.first()
+        if run is None:
+            return None
+        claimed = Run.objects.filter(pk=run.pk, state=run.state, attempt=run.attempt).update(
+            state=State.RUNNING,
+            attempt=F("attempt") + 1,
+            worker=worker,
+            deadline=_next_deadline(),
+            started_at=run.started_at or now,
+        )
+    return Run.objects.select_related("project", "snapshot", "base_model").get(pk=run.pk) if claimed else None
+
+
+def heartbeat_run(run: Run) -> bool:
+    """Renew the lease and copy the run's facts; False where the lease went to somebody else or the run ended."""
+    facts = runner.read_facts(run_directory(run))
+    held = _held(run).update(deadline=_next_deadline(), status=facts.status)
+    if held:
+        run.refresh_from_db(fields=["cancel_requested", "status", "deadline"])
+    return held == 1
+
+
+def release_run(run: Run) -> bool:
+    """Give a run back to the queue, to be resumed from its last checkpoint (the worker is shutting down)."""
+    return _held(run).update(state=State.QUEUED, deadline=None, worker="") == 1
+
+
+def prepare_run(run: Run) -> Path:
+    """Make the run directory with its inputs, or find the one that is there; return it.
+
+    Raises RunRefused where the inputs are gone or changed since the run was queued.
+    """
+    directory = run_directory(run)
+    directory.mkdir(parents=True, exist_ok=True)
+    own = OWN_SETTINGS[run.method]
+    settings = {key: value for key, value in run.spec.items() if key not in own}
+    source = PLACEHOLDER
+    if run.snapshot is not None and run.method in (Run.Method.REWARD, Run.Method.DPO):
+        try:
+            verify_snapshot(run.snapshot)
+        except SnapshotRefused as error:
+            raise RunRefused(str(error)) from error
+        source = str(snapshot_directory(run.snapshot))
+        settings["snapshot_sha256"] = run.snapshot.sha256
+    elif run.method == Run.Method.GENERATE:
+        source = _write_rows(directory / "prompts.jsonl", rows=_prompt_rows(run))
+    elif run.method == Run.Method.SCORE:
+        source = _write_rows(directory / "responses.jsonl", rows=_response_rows(run))
+    spec = {**settings, **_paths(run.method)(source, run.base_model)}
+    try:
+        runner.create_directory(directory, spec=runner.check_settings(run.method, settings=spec))
+    except runner.SettingsRefused as error:
+        raise RunRefused(str(error)) from error
+    return directory
+
+
+def finish_run(run: Run, *, exit_code: int) -> Run:
+    """Write down how the run ended, and collect what it made in the same transaction."""
+    facts = runner.read_facts(run_directory(run))
+    state, error = facts.state, facts.error
+    if state not in (State.SUCCEEDED, State.FAILED, State.CANCELLED):
+        state, error = (
+            State.FAILED,
+            f"The run's process ended with exit code {exit_code} and left no word; see its log.",
+        )
+    elif state == State.SUCCEEDED and run.method in (Run.Method.GENERATE, Run.Method.SCORE):
+        try:
+            return _close(run, state=state, facts=facts, error="", collect=True)
+        except collecting.CollectionRefused as refusal:
+            state, error = State.FAILED, str(refusal)
+    return _close(run, state=state, facts=facts, error=error, collect=False)
+
+
+def fail_run(run: Run, *, error: str) -> Run:
+    """Write down that the run could not start."""
+    return _close(run, state=State.FAILED, facts=None, error=error, collect=False)
+
+
+@transaction.atomic
+def _close(run: Run, *, state: str, facts: runner.Facts | None, error: str, collect: bool) -> Run:
+    changes: dict[str, Any] = {
+        "state": state,
+        "error": error,
+        "deadline": None,
+        "finished_at": timezone.now(),
+    }
+    if facts is not None:
+        changes |= {"status": facts.status, "report": facts.report}
+    if collect:
+        changes["collected_at"] = timezone.now()
+    if _held(run).update(**changes) and collect:
+        collecting.collect_run(run, directory=run_directory(run))
+    run.refresh_from_db()
+    return run
+
+
+def _held(run: Run) -> Any:
+    return Run.objects.filter(pk=run.pk, state=State.RUNNING, attempt=run.attempt)
+
+
+def _next_deadline() -> Any:
+    return timezone.now() + timedelta(seconds=django_settings.WORKER_LEASE_SECONDS)
+
+
+def _paths(method: str) -> Any:
+    """How a spec of this method names its input and its model."""
+    key = {"generate": "prompts"}.get(method, "data")
+
+    def fill(source: str, model: Model | None) -> dict[str, str]:
+        return {key: source} | ({"model": collecting.model_location(model)} if model is not None else {})
+
+    return fill
+
+
+def _check_inputs(project: Project, *, method: str, snapshot: Snapshot | None, base_model: Model | None) -> None:
+    for part in (snapshot, base_model):
+        if part is not None and part.project_id != project.pk:
+            raise RunRefused("The snapshot and the model must belong to this project.")
+    if method in (Run.Method.REWARD, Run.Method.DPO):
+        if snapshot is None:
+            raise RunRefused("Choose the snapshot to train on.")
+        if snapshot.format not in TRAINABLE_FORMATS:
+            raise RunRefused(
+                f"Snapshot {snapshot.number} is in the format {snapshot.format}; "
+                f"{method} runs train on {' or '.join(TRAINABLE_FORMATS)}."
+            )
+    needed = Model.Kind.REWARD if method == Run.Method.SCORE else Model.Kind.POLICY
+    if method == Run.Method.SCORE and base_model is None:
+        raise RunRefused("Choose the reward model that scores.")
+    if base_model is not None and base_model.kind != needed:
+        raise RunRefused(f"{base_model.name} is a {base_model.get_kind_display()}; this run needs a {needed}.")
+
+
+def _check_prompt_choice(project: Project, *, own: Mapping[str, Any], snapshot: Snapshot | None) -> None:
+    count, split = own["prompt_count"], own["split"]
+    if count is not None and (type(count) is not int or not 1 <= count <= PROMPT_LIMIT):
+        raise RunRefused(f"prompt_count: {count!r} is not a whole number from 1 to {PROMPT_LIMIT}.")
+    if type(own["mix"]) is not bool:
+        raise RunRefused(f"mix: {own['mix']!r} is neither true nor false.")
+    if (split is None) != (snapshot is None) or split not in (None, *SPLITS):
+        raise RunRefused(f"Name a snapshot together with one of its splits ({', '.join(SPLITS)}), or neither.")
+    if not project.prompts.exists():
+        raise RunRefused("The project has no prompts yet; import some first.")
+
+
+def _prompt_rows(run: Run) -> Iterator[dict[str, Any]]:
+    """The prompts to answer: those with the fewest slates first, so that a new batch reaches new prompts."""
+    prompts = run.project.prompts.annotate(seen=Count("slates")).order_by("seen", "pk")
+    chosen = (prompt for prompt in prompts if run.snapshot is None or _is_in_split(prompt, run=run))
+    for prompt in islice(chosen, run.spec["prompt_count"]):
+        yield {"prompt_id": prompt.pk, "prompt": prompt.messages}
+
+
+def _is_in_split(prompt: Prompt, *, run: Run) -> bool:
+    assert run.snapshot is not None
+    shares = run.snapshot.manifest["split"]["shares"]
+    split = split_of(prompt.content_hash, seed=run.snapshot.split_seed, shares=tuple(shares[name] for name in SPLITS))
+    return split == run.spec["split"]
+
+
+def _response_rows(run: Run) -> Iterator[dict[str, Any]]:
+    """The project's responses that this reward model has not scored."""
+    responses = Response.objects.filter(prompt__project=run.project).exclude(scores__model=run.base_model)
+    for response in responses.select_related("prompt").order_by("pk").iterator(chunk_size=1000):
+        yield {"response_id": response.pk, "prompt": response.prompt.messages, "response": response.text}
+
+
+def _write_rows(path: Path, *, rows: Iterable[dict[str, Any]]) -> str:
+    """Write the run's input once; a resumed run finds it as it was."""
+    if not path.exists():
+        partial = path.with_suffix(".partial")
+        count = 0
+        with open(partial, "w", encoding="utf-8") as file:
+            for row in rows:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                count += 1
+        if not count:
+            partial.unlink()
+            raise RunRefused("There is nothing to do: no prompt is left to answer, or no response to score.")
+        partial.rename(path)
+    return str(path)

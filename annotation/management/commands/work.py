@@ -1,0 +1,97 @@
+"""Works off queued runs: leases one, starts it in a process of its own, heartbeats, copies its facts back.
+
+Several workers may run beside each other, also on several machines that share DATA_DIR and the database. A worker
+that is told to stop (SIGTERM, Ctrl+C) gives its run back at a checkpoint; one that dies leaves a lease that lapses.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import time
+from types import FrameType
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandParser
+from django.db import connection
+
+from annotation import runner
+from annotation.domain import runs
+from annotation.models import Run
+
+logger = logging.getLogger(__name__)
+IDLE_SECONDS = 1.0
+POLL_SECONDS = 0.25
+STOP_GRACE_SECONDS = 120
+
+
+class Command(BaseCommand):
+    help = "Work off queued runs until told to stop."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--drain", action="store_true", help="Stop when no run is waiting.")
+
+    def handle(self, *args: Any, drain: bool = False, **options: Any) -> None:
+        self.stopping = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.stop)
+        worker = f"{socket.gethostname()}/{os.getpid()}"
+        while not self.stopping:
+            run = runs.claim_run(worker)
+            if run is not None:
+                self.execute_run(run)
+            elif drain:
+                return
+            else:
+                connection.close()  # an idle worker holds no connection
+                time.sleep(IDLE_SECONDS)
+
+    def stop(self, number: int, frame: FrameType | None) -> None:
+        self.stopping = True
+
+    def execute_run(self, run: Run) -> None:
+        """See one run through to its end, or give it back."""
+        logger.info("run %s: attempt %s starts (%s)", run, run.attempt, run.method)
+        try:
+            directory = runs.prepare_run(run)
+        except runs.RunRefused as error:
+            runs.fail_run(run, error=str(error))
+            logger.warning("run %s: refused: %s", run, error)
+            return
+        process = runner.start_process(directory, data_dir=settings.DATA_DIR)
+        try:
+            held = self.watch(run, process)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        if self.stopping and held and not run.cancel_requested and process.returncode != 0:
+            runs.release_run(run)
+            logger.info("run %s: given back", run)
+        elif held:
+            finished = runs.finish_run(run, exit_code=process.returncode)
+            logger.info("run %s: %s %s", run, finished.state, finished.error)
+        else:
+            logger.warning("run %s: lease lost, process stopped", run)
+
+    def watch(self, run: Run, process: subprocess.Popen[bytes]) -> bool:
+        """Heartbeat until the process ends; say whether the lease was held to the end."""
+        beat_seconds = max(0.5, min(2.0, settings.WORKER_LEASE_SECONDS / 4))
+        next_beat, asked_at = 0.0, None
+        while process.poll() is None:
+            now = time.monotonic()
+            if now >= next_beat:
+                next_beat = now + beat_seconds
+                if not runs.heartbeat_run(run):
+                    return False
+            if asked_at is None and (self.stopping or run.cancel_requested):
+                asked_at = now
+                process.terminate()
+            if asked_at is not None and now - asked_at > STOP_GRACE_SECONDS:
+                process.kill()
+            time.sleep(POLL_SECONDS)
+        return runs.heartbeat_run(run)

@@ -1,0 +1,127 @@
+"""The seam: the only module that imports rewardmodel, and of it only the contract and the run directory.
+
+No web process imports torch through here; runs happen in `python -m rewardmodel`, a process of its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rewardmodel.contract import (
+    EMBEDDED_MODEL,
+    FieldDescription,
+    SpecError,
+    describe_fields,
+    parse_spec,
+    spec_to_dict,
+)
+from rewardmodel.rundir import RunDir, RunDirError, read_json_lines
+
+__all__ = ["EMBEDDED_MODEL", "Facts", "FieldDescription", "SettingsRefused"]
+
+SECRET_VARIABLES = ("DATABASE_URL", "SECRET_KEY", "TEST_POSTGRES_URL")
+PR_SET_PDEATHSIG = 1
+PERSON_FIELDS = {
+    "reward": ("tuning", "learning_rate", "epochs", "max_steps", "batch_size", "max_length", "seed"),
+    "dpo": ("beta", "tuning", "learning_rate", "epochs", "max_steps", "batch_size", "max_length", "seed"),
+    "generate": ("n", "max_new_tokens", "temperature", "top_p", "seed"),
+    "score": ("batch_size",),
+}
+"""The settings a person sees in the form; the rest keep their documented defaults."""
+
+
+class SettingsRefused(ValueError):
+    """Settings that the training library would not take; the message names the field."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a run directory says of its run. `report` is None until the run has one."""
+
+    state: str
+    status: dict[str, Any]
+    report: dict[str, Any] | None
+    error: str
+
+
+def check_settings(method: str, *, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The full spec that these settings make, every default filled in. Raises SettingsRefused."""
+    try:
+        return spec_to_dict(parse_spec({"method": method, **settings}))
+    except SpecError as error:
+        raise SettingsRefused(str(error)) from error
+
+
+def form_fields(method: str) -> list[FieldDescription]:
+    """The settings of `method` that a person chooses in the browser, in the order of the form."""
+    described = {description.name: description for description in describe_fields(method)}
+    return [described[name] for name in PERSON_FIELDS[method]]
+
+
+def create_directory(path: Path, *, spec: Mapping[str, Any]) -> None:
+    """Make the run directory; one that is there already is a run to be resumed and stays as it is."""
+    directory = RunDir(path)
+    if not directory.spec_file.exists():
+        directory.create(spec)
+    directory.clear_cancel()
+
+
+def read_facts(path: Path) -> Facts:
+    """Read what the run directory says; a directory not made yet says "queued"."""
+    directory = RunDir(path)
+    status = directory.read_status()
+    try:
+        report = directory.read_report()
+    except RunDirError:
+        report = None
+    return Facts(state=status["state"], status=status, report=report, error=status["error"] or "")
+
+
+def read_metrics(path: Path, *, after_line: int = 0) -> list[dict[str, Any]]:
+    """The metric rows after the first `after_line`; a torn last line is left out."""
+    return RunDir(path).read_metrics(after_line=after_line)
+
+
+def read_rows(path: Path, *, name: str) -> list[dict[str, Any]]:
+    """The rows of one of the run's JSONL outputs."""
+    return read_json_lines(RunDir(path).outputs / name)
+
+
+def model_directory(path: Path) -> Path:
+    """Where a training run leaves its model."""
+    return RunDir(path).outputs / "model"
+
+
+def request_cancel(path: Path) -> None:
+    """Ask the run's process to save a checkpoint and stop."""
+    RunDir(path).request_cancel()
+
+
+def start_process(path: Path, *, data_dir: Path) -> subprocess.Popen[bytes]:
+    """Start the run in a process of its own, without the web's secrets; its output goes to log.txt.
+
+    The process dies with the worker that started it, so that a run is never worked on twice.
+    """
+    environment = {key: value for key, value in os.environ.items() if key not in SECRET_VARIABLES}
+    environment |= {"DATA_DIR": str(data_dir), "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
+    with open(path / "log.txt", "ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "rewardmodel", "run", str(path)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,286 @@
+"""Runs: queueing, leasing, fencing, cancelling and collecting, on real run directories."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from annotation import queries, runner
+from annotation.domain import collecting, runs
+from annotation.domain.simulating import simulate_annotators
+from annotation.domain.snapshots import freeze_snapshot, snapshot_directory
+from annotation.models import Model, Response, Run, Score, Slate
+from rewardmodel.rundir import RunDir
+from tests.annotation.factories import make_project, make_prompt, make_slate
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def project():
+    project = make_project()
+    for _ in range(3):
+        make_slate(project)
+    return project
+
+
+@pytest.fixture
+def policy(project):
+    return collecting.add_model(project, name="base", kind="policy", location="some/model")
+
+
+@pytest.fixture
+def snapshot(project):
+    simulate_annotators(project, names=["simulated-1"], seed=0)
+    return freeze_snapshot(project, format="trl-preference", shares=(1.0, 0.0, 0.0))
+
+
+def claim(run):
+    claimed = runs.claim_run("worker-1")
+    assert claimed == run
+    return claimed
+
+
+def end(run, *, state="succeeded", outputs=None, **status):
+    """What the run's process would leave behind."""
+    directory = RunDir(runs.prepare_run(run))
+    for name, rows in (outputs or {}).items():
+        (directory.outputs / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    directory.write_status(state=state, **status)
+    return runs.finish_run(run, exit_code=0)
+
+
+def asked_prompts(run):
+    lines = (runs.run_directory(run) / "prompts.jsonl").read_text().splitlines()
+    return [json.loads(line)["prompt_id"] for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"method": "ppo", "settings": {}}, "Unknown method 'ppo'"),
+        ({"method": "reward", "settings": {}}, "Choose the snapshot"),
+        ({"method": "score", "settings": {}}, "Choose the reward model"),
+        ({"method": "generate", "settings": {"n": 0}}, "n: "),
+        ({"method": "generate", "settings": {"max_new_token": 5}}, "did you mean 'max_new_tokens'"),
+        ({"method": "generate", "settings": {"prompt_count": 0}}, "prompt_count"),
+        ({"method": "generate", "settings": {"mix": "yes"}}, "mix"),
+        ({"method": "generate", "settings": {"split": "test"}}, "snapshot together with one of its splits"),
+    ],
+)
+def test_what_cannot_run_is_refused_before_it_is_queued(project, request_, message):
+    with pytest.raises(runs.RunRefused, match=message):
+        runs.queue_run(project, **request_)
+    assert not Run.objects.exists()
+
+
+def test_a_snapshot_of_another_project_or_format_is_refused(project, policy, snapshot):
+    with pytest.raises(runs.RunRefused, match="belong to this project"):
+        runs.queue_run(make_project(), method="reward", settings={}, snapshot=snapshot)
+    rankings = freeze_snapshot(project, format="rankings")
+    with pytest.raises(runs.RunRefused, match="in the format rankings"):
+        runs.queue_run(project, method="reward", settings={}, snapshot=rankings)
+    with pytest.raises(runs.RunRefused, match="needs a reward"):
+        runs.queue_run(project, method="score", settings={}, base_model=policy)
+
+
+def test_a_training_run_gets_a_spec_with_its_snapshot_and_hash(project, policy, snapshot):
+    run = runs.queue_run(project, method="reward", settings={"epochs": 2.0}, snapshot=snapshot, base_model=policy)
+    spec = RunDir(runs.prepare_run(claim(run))).read_spec()
+    assert (spec["model"], spec["epochs"]) == ("some/model", 2.0)
+    assert (spec["data"], spec["snapshot_sha256"]) == (str(snapshot_directory(snapshot)), snapshot.sha256)
+
+
+def test_a_run_on_a_snapshot_that_was_changed_is_refused(project, snapshot):
+    run = claim(runs.queue_run(project, method="reward", settings={}, snapshot=snapshot))
+    (snapshot_directory(snapshot) / "train.jsonl").write_text("{}\n")
+    with pytest.raises(runs.RunRefused, match="changed after it was frozen"):
+        runs.prepare_run(run)
+
+
+def test_runs_are_claimed_once_in_order(project, policy):
+    first, second = (runs.queue_run(project, method="generate", settings={}, base_model=policy) for _ in range(2))
+    assert (first.number, second.number) == (1, 2)
+    assert [runs.claim_run("a"), runs.claim_run("b"), runs.claim_run("c")] == [first, second, None]
+
+
+def test_a_silent_worker_loses_its_run_and_may_no_longer_write(project, policy):
+    run = runs.queue_run(project, method="generate", settings={}, base_model=policy)
+    zombie = claim(run)
+    Run.objects.update(deadline=timezone.now() - timedelta(seconds=1))
+    successor = runs.claim_run("worker-2")
+    assert (zombie.attempt, successor.attempt) == (1, 2)
+    assert runs.heartbeat_run(zombie) is False
+    assert runs.release_run(zombie) is False
+    assert runs.fail_run(zombie, error="from the dead").state == "running"
+    assert runs.heartbeat_run(successor) is True
+
+
+def test_a_released_run_is_queued_again_and_keeps_its_directory(project, policy):
+    run = claim(runs.queue_run(project, method="generate", settings={}, base_model=policy))
+    directory = RunDir(runs.prepare_run(run))
+    directory.append_metrics({"step": 1, "loss": 0.5})
+    assert runs.release_run(run)
+    again = runs.claim_run("worker-2")
+    runs.prepare_run(again)
+    assert [row["loss"] for row in runs.run_metrics(again)] == [0.5]
+
+
+def test_a_queued_run_is_cancelled_at_once_and_a_running_one_is_asked(project, policy):
+    queued = runs.queue_run(project, method="generate", settings={}, base_model=policy)
+    assert runs.cancel_run(queued).state == "cancelled"
+    running = claim(runs.queue_run(project, method="generate", settings={}, base_model=policy))
+    assert (runs.cancel_run(running).state, running.cancel_requested) == ("running", True)
+    assert end(running, state="cancelled").state == "cancelled"
+    assert runs.cancel_run(running).state == "cancelled"
+
+
+def test_a_process_that_ends_without_a_word_is_a_failure_with_its_exit_code(project, policy):
+    run = claim(runs.queue_run(project, method="generate", settings={}, base_model=policy))
+    runs.prepare_run(run)
+    finished = runs.finish_run(run, exit_code=-9)
+    assert (finished.state, "exit code -9" in finished.error) == ("failed", True)
+
+
+def test_generated_responses_become_slates_that_come_first(project, policy):
+    run = claim(runs.queue_run(project, method="generate", settings={"n": 3, "prompt_count": 2}, base_model=policy))
+    runs.prepare_run(run)
+    asked = asked_prompts(run)
+    rows = [
+        {"prompt_id": prompt, "index": i, "response": f"New {i}", "finish_reason": "eos", "n_tokens": 3}
+        for prompt in asked
+        for i in range(3)
+    ]
+    assert end(run, outputs={"responses.jsonl": rows}).state == "succeeded"
+    made = Response.objects.filter(run=run)
+    assert (made.count(), set(made.values_list("source", "model"))) == (6, {("base", policy.pk)})
+    slates = Slate.objects.filter(responses__run=run).distinct()
+    assert [slate.responses.count() for slate in slates] == [3, 3]
+    assert list(Slate.objects.all()[:2]) == list(slates)
+    assert all(slate.slots.count() == project.overlap for slate in slates)
+
+
+def test_mixing_puts_earlier_responses_beside_new_ones_and_equal_texts_once(project, policy):
+    prompt = project.prompts.first()
+    run = claim(runs.queue_run(project, method="generate", settings={"n": 3, "mix": True}, base_model=policy))
+    old_text = prompt.responses.first().text
+    rows = [
+        {"prompt_id": prompt.pk, "index": i, "response": text, "finish_reason": "eos", "n_tokens": 3}
+        for i, text in enumerate(["New", "New", old_text])
+    ]
+    end(run, outputs={"responses.jsonl": rows})
+    (slate,) = Slate.objects.filter(responses__run=run).distinct()
+    texts = [response.text for response in slate.responses.all()]
+    assert len(texts) == len(set(texts)) == 4
+    assert {"New", old_text} <= set(texts)
+
+
+def test_prompts_of_a_split_are_chosen_by_the_snapshots_own_rule(project, policy):
+    for _ in range(20):
+        make_prompt(project)
+    snapshot = freeze_snapshot(project, format="prompts", shares=(0.5, 0.1, 0.4))
+    run = runs.queue_run(project, method="generate", settings={"split": "test"}, snapshot=snapshot, base_model=policy)
+    runs.prepare_run(claim(run))
+    asked = set(asked_prompts(run))
+    with open(snapshot_directory(snapshot) / "test.jsonl") as file:
+        assert asked == {json.loads(line)["prompt_id"] for line in file}
+
+
+def test_outputs_that_do_not_fit_fail_the_run_and_store_nothing(project, policy):
+    foreign = make_prompt(make_project())
+    run = claim(runs.queue_run(project, method="generate", settings={}, base_model=policy))
+    row = {"prompt_id": foreign.pk, "index": 0, "response": "x", "finish_reason": "eos", "n_tokens": 1}
+    finished = end(run, outputs={"responses.jsonl": [row]})
+    assert (finished.state, Response.objects.filter(run=run).count()) == ("failed", 0)
+    assert "not of this project" in finished.error
+
+
+def make_trained_model(project, snapshot, *, method="reward", name="judge"):
+    run = claim(runs.queue_run(project, method=method, settings={}, snapshot=snapshot))
+    RunDir(runs.prepare_run(run)).write_report({"heldout": {"accuracy": 0.7}})
+    end(run)
+    return collecting.register_model(run, name=name)
+
+
+def test_only_a_training_run_that_succeeded_is_registered_and_only_once(project, policy, snapshot):
+    model = make_trained_model(project, snapshot)
+    assert (model.kind, collecting.register_model(model.run, name="other")) == ("reward", model)
+    assert collecting.model_location(model) == str(runner.model_directory(runs.run_directory(model.run)))
+    queued = runs.queue_run(project, method="generate", settings={}, base_model=policy)
+    with pytest.raises(collecting.CollectionRefused, match="succeeded"):
+        collecting.register_model(queued, name="x")
+    run = claim(queued)
+    runs.fail_run(run, error="no")
+    other = claim(runs.queue_run(project, method="dpo", settings={}, snapshot=snapshot))
+    end(other)
+    with pytest.raises(collecting.CollectionRefused, match="is taken"):
+        collecting.register_model(other, name="judge")
+
+
+def test_scores_are_stored_once_and_compare_two_policies_on_shared_prompts(project, policy, snapshot):
+    """Old scores 0, new scores 1 on every shared prompt: difference 1, new better everywhere."""
+    judge = make_trained_model(project, snapshot)
+    aligned = make_trained_model(project, snapshot, method="dpo", name="aligned")
+    Response.objects.update(model=policy)
+    for prompt in project.prompts.all():
+        Response.objects.create(prompt=prompt, external_id="new", text="New", source="aligned", model=aligned)
+    run = claim(runs.queue_run(project, method="score", settings={}, base_model=judge))
+    rows = [
+        {"response_id": response.pk, "score": float(response.model_id == aligned.pk)}
+        for response in Response.objects.all()
+    ]
+    assert end(run, outputs={"scores.jsonl": rows}).state == "succeeded"
+    assert Score.objects.filter(model=judge).count() == len(rows)
+    comparison = queries.compare_sources(judge, old=policy, new=aligned)
+    assert (comparison["prompts"], comparison["difference"], comparison["win_rate"]) == (3, 1.0, 1.0)
+    again = claim(runs.queue_run(project, method="score", settings={}, base_model=judge))
+    with pytest.raises(runs.RunRefused, match="nothing to do"):
+        runs.prepare_run(again)
+
+
+def test_a_score_that_is_not_a_number_fails_the_run(project, snapshot):
+    judge = make_trained_model(project, snapshot)
+    run = claim(runs.queue_run(project, method="score", settings={}, base_model=judge))
+    rows = [{"response_id": Response.objects.first().pk, "score": float("nan")}]
+    assert end(run, outputs={"scores.jsonl": rows}).state == "failed"
+    assert not Score.objects.exists()
+
+
+def test_a_name_stands_for_one_model(project, policy):
+    assert collecting.add_model(project, name="base", kind="policy", location="some/model") == policy
+    with pytest.raises(collecting.CollectionRefused, match="taken"):
+        collecting.add_model(project, name="base", kind="policy", location="another")
+    assert Model.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_workers_racing_for_runs_never_take_one_twice():
+    project = make_project()
+    make_prompt(project)
+    for _ in range(20):
+        runs.queue_run(project, method="generate", settings={})
+    taken: list[int] = []
+
+    def work(name: str) -> None:
+        try:
+            misses = 0
+            while misses < 5:
+                run = runs.claim_run(name)
+                if run is None:
+                    misses += 1
+                else:
+                    taken.append(run.number)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work, args=(f"w{i}",)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == list(range(1, 21))
