@@ -29,6 +29,8 @@ __all__ = ["EMBEDDED_MODEL", "Facts", "FieldDescription", "SettingsRefused"]
 
 SECRET_VARIABLES = ("DATABASE_URL", "SECRET_KEY", "TEST_POSTGRES_URL")
 PR_SET_PDEATHSIG = 1
+EXIT_BUSY = 3
+"""Exit code of `rewardmodel run` where another process holds the directory."""
 PERSON_FIELDS = {
     "reward": ("tuning", "learning_rate", "epochs", "max_steps", "batch_size", "max_length", "seed"),
     "dpo": ("beta", "tuning", "learning_rate", "epochs", "max_steps", "batch_size", "max_length", "seed"),

@@ -2,4 +2,7 @@
 
 from django.urls import include, path
 
-urlpatterns = [path("", include("annotation.urls"))]
+urlpatterns = [
+    path("api/v1/", include("annotation.api.urls")),
+    path("", include("annotation.urls")),
+]

@@ -63,14 +63,23 @@ def collect_run(run: Run, *, directory: Path) -> None:
         _collect_responses(run, rows=runner.read_rows(directory, name="responses.jsonl"))
 
 
+def as_key(value: Any) -> int:
+    """A row's id as the primary key that went out with the inputs; the training library hands ids back as text."""
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise CollectionRefused(f"The run's outputs hold the id {value!r}, which was never given out.") from None
+
+
 def _collect_scores(run: Run, *, rows: list[dict[str, Any]]) -> None:
     known = set(Response.objects.filter(prompt__project=run.project).values_list("pk", flat=True))
-    for row in rows:
-        if row["response_id"] not in known or not math.isfinite(row["score"]):
-            raise CollectionRefused(f"The run's outputs hold a score that cannot be stored: {row}.")
+    values = {as_key(row["response_id"]): row["score"] for row in rows}
+    for key, value in values.items():
+        if key not in known or not math.isfinite(value):
+            raise CollectionRefused(f"The run's outputs hold a score that cannot be stored: {key}: {value}.")
     assert run.base_model is not None
     Score.objects.bulk_create(
-        [Score(response_id=row["response_id"], model=run.base_model, value=row["score"]) for row in rows],
+        [Score(response_id=key, model=run.base_model, value=value) for key, value in values.items()],
         ignore_conflicts=True,
         batch_size=1000,
     )
@@ -79,7 +88,7 @@ def _collect_scores(run: Run, *, rows: list[dict[str, Any]]) -> None:
 def _collect_responses(run: Run, *, rows: list[dict[str, Any]]) -> None:
     by_prompt: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        by_prompt[row["prompt_id"]].append(row)
+        by_prompt[as_key(row["prompt_id"])].append(row)
     prompts = Prompt.objects.filter(project=run.project).in_bulk(by_prompt)
     if len(prompts) != len(by_prompt):
         raise CollectionRefused("The run's outputs answer prompts that are not of this project.")

@@ -152,7 +152,7 @@ def test_generated_responses_become_slates_that_come_first(project, policy):
     runs.prepare_run(run)
     asked = asked_prompts(run)
     rows = [
-        {"prompt_id": prompt, "index": i, "response": f"New {i}", "finish_reason": "eos", "n_tokens": 3}
+        {"prompt_id": str(prompt), "index": i, "response": f"New {i}", "finish_reason": "eos", "n_tokens": 3}
         for prompt in asked
         for i in range(3)
     ]
@@ -200,6 +200,12 @@ def test_outputs_that_do_not_fit_fail_the_run_and_store_nothing(project, policy)
     assert "not of this project" in finished.error
 
 
+def test_an_id_that_was_never_given_out_fails_the_run(project, policy):
+    run = claim(runs.queue_run(project, method="generate", settings={}, base_model=policy))
+    row = {"prompt_id": "p-1", "index": 0, "response": "x", "finish_reason": "eos", "n_tokens": 1}
+    assert "never given out" in end(run, outputs={"responses.jsonl": [row]}).error
+
+
 def make_trained_model(project, snapshot, *, method="reward", name="judge"):
     run = claim(runs.queue_run(project, method=method, settings={}, snapshot=snapshot))
     RunDir(runs.prepare_run(run)).write_report({"heldout": {"accuracy": 0.7}})
@@ -231,7 +237,7 @@ def test_scores_are_stored_once_and_compare_two_policies_on_shared_prompts(proje
         Response.objects.create(prompt=prompt, external_id="new", text="New", source="aligned", model=aligned)
     run = claim(runs.queue_run(project, method="score", settings={}, base_model=judge))
     rows = [
-        {"response_id": response.pk, "score": float(response.model_id == aligned.pk)}
+        {"response_id": str(response.pk), "score": float(response.model_id == aligned.pk)}
         for response in Response.objects.all()
     ]
     assert end(run, outputs={"scores.jsonl": rows}).state == "succeeded"

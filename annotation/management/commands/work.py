@@ -37,9 +37,15 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, drain: bool = False, **options: Any) -> None:
         self.stopping = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.stop)
-        worker = f"{socket.gethostname()}/{os.getpid()}"
+        before = {number: signal.signal(number, self.stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            self.work_off(f"{socket.gethostname()}/{os.getpid()}", drain=drain)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def work_off(self, worker: str, *, drain: bool) -> None:
+        """Lease and execute runs until told to stop, or until none waits."""
         while not self.stopping:
             run = runs.claim_run(worker)
             if run is not None:
@@ -69,7 +75,12 @@ class Command(BaseCommand):
             if process.poll() is None:
                 process.kill()
                 process.wait()
-        if self.stopping and held and not run.cancel_requested and process.returncode != 0:
+        if held and process.returncode == runner.EXIT_BUSY:
+            # The process of a worker that fell silent is still at it: wait for that worker to notice and stop it.
+            runs.release_run(run)
+            logger.warning("run %s: its directory is still in use, given back", run)
+            time.sleep(IDLE_SECONDS)
+        elif self.stopping and held and not run.cancel_requested and process.returncode != 0:
             runs.release_run(run)
             logger.info("run %s: given back", run)
         elif held:

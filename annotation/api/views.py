@@ -1,0 +1,102 @@
+"""The JSON API: the same domain functions as the pages, behind the same gate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.models import AnonymousUser, User
+from django.shortcuts import get_object_or_404
+from rest_framework import status
+from rest_framework.decorators import api_view
+from rest_framework.request import Request
+from rest_framework.response import Response as Answer
+
+from annotation import queries
+from annotation.api.serializers import RunRequestSerializer, RunSerializer, SubmissionSerializer
+from annotation.domain import runs
+from annotation.domain.assigning import LeaseUnknown, claim_slot
+from annotation.domain.ranking import RankingRefused, submit_ranking
+from annotation.models import Membership, Project
+from annotation.rules import require_membership
+
+
+def find_membership(request: Request, slug: str, *, action: str) -> Membership:
+    user: User | AnonymousUser = request.user
+    return require_membership(user, slug, action=action)
+
+
+@api_view(["GET"])
+def projects(request: Request) -> Answer:
+    """The caller's projects with their role in each."""
+    memberships = Membership.objects.filter(user_id=request.user.pk).select_related("project").order_by("project__name")
+    rows = [{"slug": m.project.slug, "name": m.project.name, "role": m.role} for m in memberships]
+    return Answer(rows)
+
+
+@api_view(["POST"])
+def next_slate(request: Request, slug: str) -> Answer:
+    """Lease the caller's next slate: its conversation and its responses in the order drawn for them, and no more."""
+    lease = claim_slot(find_membership(request, slug, action="annotate"))
+    if lease is None:
+        return Answer(status=status.HTTP_204_NO_CONTENT)
+    view = queries.ranking_view(lease)
+    return Answer({"token": view.token, "prompt": view.prompt_messages, "responses": view.responses})
+
+
+@api_view(["POST"])
+def rankings(request: Request, slug: str) -> Answer:
+    """Submit a ranking under its lease token; the same token again gets the same answer."""
+    annotator = find_membership(request, slug, action="annotate")
+    serializer = SubmissionSerializer(data=request.data)
+    serializer.is_valid(raise_exception=True)
+    try:
+        submission = submit_ranking(annotator, **serializer.validated_data)
+    except LeaseUnknown as error:
+        return Answer({"detail": str(error)}, status=status.HTTP_404_NOT_FOUND)
+    except RankingRefused as error:
+        return Answer({"problems": error.problems}, status=status.HTTP_422_UNPROCESSABLE_ENTITY)
+    return Answer({"ranking": submission.ranking.pk, "is_extra": submission.is_extra})
+
+
+@api_view(["GET", "POST"])
+def run_list(request: Request, slug: str) -> Answer:
+    """The project's runs, newest first; or queue one."""
+    membership = find_membership(request, slug, action="train")
+    if request.method == "POST":
+        return _queue_run(request, membership=membership)
+    return Answer(RunSerializer(membership.project.runs.all()[:100], many=True).data)
+
+
+@api_view(["GET"])
+def run_detail(request: Request, slug: str, number: int) -> Answer:
+    """One run: state, status, report."""
+    project = find_membership(request, slug, action="train").project
+    return Answer(RunSerializer(get_object_or_404(project.runs, number=number)).data)
+
+
+@api_view(["POST"])
+def run_cancel(request: Request, slug: str, number: int) -> Answer:
+    """Cancel a run."""
+    project = find_membership(request, slug, action="train").project
+    return Answer(RunSerializer(runs.cancel_run(get_object_or_404(project.runs, number=number))).data)
+
+
+def _queue_run(request: Request, *, membership: Membership) -> Answer:
+    serializer = RunRequestSerializer(data=request.data)
+    serializer.is_valid(raise_exception=True)
+    asked: dict[str, Any] = serializer.validated_data
+    project: Project = membership.project
+    snapshot = get_object_or_404(project.snapshots, number=asked["snapshot"]) if asked["snapshot"] else None
+    base_model = get_object_or_404(project.models, name=asked["base_model"]) if asked["base_model"] else None
+    try:
+        run = runs.queue_run(
+            project,
+            method=asked["method"],
+            settings=asked["settings"],
+            snapshot=snapshot,
+            base_model=base_model,
+            created_by=membership.user,
+        )
+    except runs.RunRefused as error:
+        return Answer({"problems": [str(error)]}, status=status.HTTP_422_UNPROCESSABLE_ENTITY)
+    return Answer(RunSerializer(run).data, status=status.HTTP_201_CREATED)
