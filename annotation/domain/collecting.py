@@ -73,7 +73,8 @@ def as_key(value: Any) -> int:
 
 def _collect_scores(run: Run, *, rows: list[dict[str, Any]]) -> None:
     known = set(Response.objects.filter(prompt__project=run.project).values_list("pk", flat=True))
-    values = {as_key(row["response_id"]): row["score"] for row in rows}
+    # The library gives no score, with a reason, to what is longer than the model reads; that stays unscored.
+    values = {as_key(row["response_id"]): row["score"] for row in rows if row["score"] is not None}
     for key, value in values.items():
         if key not in known or not math.isfinite(value):
             raise CollectionRefused(f"The run's outputs hold a score that cannot be stored: {key}: {value}.")

@@ -1,0 +1,88 @@
+"""The model card: README.md beside the weights, written from the report and the provenance alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rewardmodel.rundir import write_text
+
+KINDS = {"reward": "Reward model (Bradley-Terry)", "dpo": "Policy (direct preference optimisation)"}
+EXPLANATIONS = {
+    "reward": (
+        "A reward is read at the last token of the conversation as the tokenizer's chat template renders it, without "
+        "a generation prompt. Rewards order responses to one prompt; across prompts they are not comparable."
+    ),
+    "dpo": (
+        "Accuracy is that of the implicit reward, beta x log(policy / reference) summed over the response. "
+        "The untrained row says how often the reference itself found the chosen response likelier."
+    ),
+}
+
+
+def write_card(directory: Path, *, report: dict[str, Any], provenance: dict[str, Any]) -> None:
+    """Write README.md into a model's directory."""
+    write_text(directory / "README.md", render_card(report, provenance=provenance))
+
+
+def render_card(report: dict[str, Any], *, provenance: dict[str, Any]) -> str:
+    """The card as Markdown."""
+    heldout = report["heldout"]
+    trained = report["trained_on"]
+    method = report["method"]
+    parts = [
+        f"# {KINDS[method]} from {report['base_model']}",
+        _describe_source(report),
+        f"Trained on {trained['pairs']} pairs of {trained['prompts']} prompts, {trained['steps']} steps.",
+        f"## Held-out: {heldout['n']} pairs of {heldout['n_prompts']} prompts ({heldout['split']} split)",
+        _render_table(report),
+        "Intervals are 95 %: Wilson's, and by drawing prompts again (pairs of one prompt are not independent). "
+        "A tie counts as half.",
+        EXPLANATIONS[method],
+        _render_dropped(report),
+        *report["notes"],
+        "## Data",
+        _render_list({**provenance["data_sha256"], "snapshot": provenance["snapshot_sha256"] or "not given"}),
+        "## Spec",
+        f"```json\n{json.dumps(provenance['spec'], ensure_ascii=False, indent=1)}\n```",
+        "## Made with",
+        _render_list({**provenance["versions"], **provenance["machine"]}),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _describe_source(report: dict[str, Any]) -> str:
+    if report["simulated"]:
+        return "**Trained on judgements of simulated annotators**: its figures say nothing about people's preferences."
+    return "Trained on the judgements of the snapshot named below."
+
+
+def _render_table(report: dict[str, Any]) -> str:
+    rows = {
+        "this model": report["heldout"],
+        "untrained": report["baselines"]["untrained"],
+        "the longer response wins": report["baselines"]["longer_wins"],
+    }
+    lines = ["| | accuracy | interval | by prompt | log loss |", "| --- | --- | --- | --- | --- |"]
+    for name, row in rows.items():
+        loss = f"{row['log_loss']:.3f}" if "log_loss" in row else "–"
+        by_prompt = _render_interval(row.get("interval_by_prompt"))
+        lines.append(f"| {name} | {row['accuracy']:.3f} | {_render_interval(row['interval'])} | {by_prompt} | {loss} |")
+    return "\n".join(lines)
+
+
+def _render_interval(interval: list[float] | None) -> str:
+    return f"{interval[0]:.3f} – {interval[1]:.3f}" if interval else "–"
+
+
+def _render_dropped(report: dict[str, Any]) -> str:
+    counts = [
+        f"{split}: {dropped['too_long']} too long, {dropped['identical']} with two equal sides"
+        for split, dropped in report["dropped"].items()
+    ]
+    return f"Dropped pairs – {'; '.join(counts)}."
+
+
+def _render_list(values: dict[str, Any]) -> str:
+    return "\n".join(f"- {name}: {value}" for name, value in values.items())

@@ -1,0 +1,252 @@
+"""The command line: train, run, evaluate, score, generate.
+
+Exit codes: 0 done, 1 failed, 2 bad spec, data or model, 3 another process works on the directory, 4 cancelled.
+The progress bar goes to stderr, results to stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rewardmodel.contract import (
+    EMBEDDED_MODEL,
+    GenerateSpec,
+    InputError,
+    Spec,
+    SpecError,
+    parse_spec,
+    spec_to_dict,
+)
+from rewardmodel.jobs import EXIT_CODES, resolve_paths, run_job
+from rewardmodel.rundir import RunDir, RunDirBusyError, write_text
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. argv: the arguments after the program's name."""
+    arguments = build_parser().parse_args(argv)
+    # Read by OpenMP when torch loads it. Threads that spin while they wait make two runs on one machine more than ten
+    # times slower than threads that sleep; alone, a run loses next to nothing.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        return arguments.command(arguments)
+    except InputError as error:
+        print(f"rewardmodel: {error}", file=sys.stderr)
+        return 2
+    except RunDirBusyError as error:
+        print(f"rewardmodel: {error}", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        print("rewardmodel: interrupted", file=sys.stderr)
+        return 4
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; each command carries its function as `command`."""
+    parser = argparse.ArgumentParser(prog="rewardmodel", description="Reward models and policies from preferences.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train (or run any other spec) in a new run directory")
+    train.add_argument("spec", type=Path, help="YAML or JSON file")
+    train.add_argument("--run-dir", type=Path, help="default: runs/METHOD-TIME")
+    train.set_defaults(command=_train)
+
+    run = commands.add_parser("run", help="run or resume the spec.json in a run directory")
+    run.add_argument("run_dir", type=Path)
+    run.set_defaults(command=_run)
+
+    evaluate = commands.add_parser("evaluate", help="accuracy of a reward model on pairs {prompt, chosen, rejected}")
+    _add_model_arguments(evaluate, data="DATA.jsonl")
+    evaluate.add_argument("--json", action="store_true", help="one JSON object on the last line")
+    evaluate.set_defaults(command=_evaluate)
+
+    score = commands.add_parser("score", help="a reward model's scores of rows {prompt, response}")
+    _add_model_arguments(score, data="DATA.jsonl")
+    score.add_argument("--out", type=Path, required=True)
+    score.set_defaults(command=_score)
+
+    generate = commands.add_parser("generate", help="responses of a policy to rows {prompt}")
+    _add_model_arguments(generate, data="PROMPTS.jsonl")
+    generate.add_argument("--out", type=Path, required=True)
+    generate.add_argument("--n", type=int, default=1, help="responses a prompt")
+    generate.add_argument("--max-new-tokens", type=int, default=128)
+    generate.add_argument("--temperature", type=float, default=0.9, help="0: greedy")
+    generate.add_argument("--top-p", type=float, default=0.95)
+    generate.add_argument("--seed", type=int, default=0)
+    generate.set_defaults(command=_generate)
+    return parser
+
+
+def _add_model_arguments(command: argparse.ArgumentParser, *, data: str) -> None:
+    command.add_argument("model", metavar="MODEL", help=f"{EMBEDDED_MODEL}, a directory, or a hub id")
+    command.add_argument("data", metavar=data, type=Path)
+    command.add_argument("--batch-size", type=int, default=8)
+    command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    command.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
+    command.add_argument("--threads", type=int, help="CPU threads of torch")
+
+
+def read_spec_file(path: Path) -> Spec:
+    """The spec in a YAML or JSON file, its relative paths taken from the working directory.
+
+    Raises SpecError for a file that is missing, not YAML, or no valid spec.
+    """
+    import yaml
+
+    try:
+        mapping = yaml.load(path.read_text(encoding="utf-8"), Loader=_build_loader())
+    except OSError as error:
+        raise SpecError(f"{path} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path} is not valid YAML or JSON: {error}") from None
+    try:
+        return resolve_paths(parse_spec(mapping), base=Path.cwd())
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from None
+
+
+def _build_loader() -> Any:
+    """A safe YAML loader that reads 1e-4 as the number it is; YAML 1.1 takes it for a string."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    number = re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
+    return Loader
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    spec = read_spec_file(arguments.spec)
+    directory = arguments.run_dir or Path("runs") / f"{spec.method}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return _run_in(RunDir(directory).create(spec_to_dict(spec)))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    run = RunDir(arguments.run_dir)
+    run.read_spec()
+    return _run_in(run)
+
+
+def _run_in(run: RunDir) -> int:
+    with _cancelled_by_signals(run):
+        outcome = run_job(run)
+    status = run.read_status()
+    if outcome == "succeeded":
+        print(json.dumps(run.read_report(), ensure_ascii=False, indent=1))
+        print(f"succeeded: {run.path}", file=sys.stderr)
+    else:
+        print(f"rewardmodel: {status['state']}: {status['error'] or status['message']}", file=sys.stderr)
+    return EXIT_CODES[outcome]
+
+
+@contextlib.contextmanager
+def _cancelled_by_signals(run: RunDir) -> Iterator[None]:
+    """SIGTERM and SIGINT ask the run to stop; a second SIGINT stops it at once, without a checkpoint."""
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        run.request_cancel()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from rewardmodel.evaluate import evaluate_reward_model
+    from rewardmodel.progress import Progress
+
+    with Progress() as progress:
+        figures = evaluate_reward_model(
+            arguments.model,
+            data=arguments.data,
+            device=arguments.device,
+            precision=arguments.precision,
+            threads=arguments.threads,
+            batch_size=arguments.batch_size,
+            progress=progress,
+        )
+    if arguments.json:
+        print(json.dumps(figures, ensure_ascii=False))
+    else:
+        low, high = figures["interval"]
+        print(f"accuracy {figures['accuracy']:.3f} ({low:.3f} to {high:.3f}) on {figures['n']} pairs")
+        print(f"longer response wins: {figures['baselines']['longer_wins']['accuracy']:.3f}")
+    return 0
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from rewardmodel.data import read_responses
+    from rewardmodel.progress import Progress
+    from rewardmodel.score import load_scorer, score_texts
+
+    items = read_responses(arguments.data)
+    model, tokenizer, compute = load_scorer(
+        arguments.model, device=arguments.device, precision=arguments.precision, threads=arguments.threads
+    )
+    with Progress() as progress:
+        scores = score_texts(
+            model,
+            tokenizer=tokenizer,
+            conversations=[[*item.prompt, *item.response] for item in items],
+            compute=compute,
+            batch_size=arguments.batch_size,
+            progress=progress,
+        )
+    rows = [{**item.row, "score": score} for item, score in zip(items, scores, strict=True)]
+    _write_rows(arguments.out, rows)
+    unread = scores.count(None)
+    if unread:
+        print(
+            f"rewardmodel: {unread} of {len(rows)} are longer than the model reads; score null",
+            file=sys.stderr,
+        )
+    return 0
+
+
+def _generate(arguments: argparse.Namespace) -> int:
+    names = [item.name for item in fields(GenerateSpec) if item.name != "prompts"]
+    spec = GenerateSpec(prompts=str(arguments.data), **{name: getattr(arguments, name) for name in names})
+    from rewardmodel.data import read_prompts
+    from rewardmodel.generate import generate_responses, load_generator, read_sampling
+    from rewardmodel.progress import Progress
+
+    items = read_prompts(arguments.data)
+    model, tokenizer, compute = load_generator(spec)
+    with Progress() as progress:
+        responses = generate_responses(
+            model,
+            tokenizer=tokenizer,
+            prompts=[item.prompt for item in items],
+            sampling=read_sampling(spec),
+            compute=compute,
+            progress=progress,
+        )
+    _write_rows(
+        arguments.out,
+        [
+            {**items[response.prompt].row, **response.to_row(prompt_id=items[response.prompt].prompt_id)}
+            for response in responses
+        ],
+    )
+    return 0
+
+
+def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

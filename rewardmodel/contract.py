@@ -1,0 +1,336 @@
+"""The seam between the app and the library: what a run is asked to do, in the standard library alone.
+
+`parse_spec` turns a mapping (from JSON, YAML or a form) into one frozen dataclass a method, checked once;
+`spec_to_dict` turns it back. Nothing here reads a file or imports torch: paths are checked where they are opened.
+
+The JSONL rows that cross the seam are the TypedDicts at the end of this module.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypedDict, Union, get_args, get_origin, get_type_hints
+
+METHODS = ("reward", "dpo", "generate", "score")
+STATES = ("queued", "running", "succeeded", "failed", "cancelled")
+EMBEDDED_MODEL = "smollm2-135m-instruct"
+SPLITS = ("train", "validation", "test")
+LOSS_TYPES = ("sigmoid", "hinge", "ipo", "robust", "apo_zero", "apo_down", "sigmoid_norm")
+
+# Where nothing is said, by (method, tuning). LoRA takes about ten times the rate of full fine-tuning
+# (Schulman et al. 2025, "LoRA Without Regret").
+LEARNING_RATES = {
+    ("reward", "lora"): 1e-4,
+    ("reward", "full"): 1e-5,
+    ("dpo", "lora"): 2e-5,
+    ("dpo", "full"): 2e-6,
+}
+
+
+class InputError(ValueError):
+    """Something the person who started the run can correct: a spec, a data file, a model's directory."""
+
+
+class SpecError(InputError):
+    """A spec that cannot be run; the message names the field."""
+
+
+def _setting(
+    default: Any = dataclasses.MISSING,
+    *,
+    help: str,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """A dataclass field whose metadata carries its help and its range (`above` is exclusive)."""
+    metadata = {"help": help, "minimum": minimum, "maximum": maximum, "above": above, "choices": choices}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Spec:
+    """What every method shares: where it computes, and the check of every field."""
+
+    method: ClassVar[str]
+
+    seed: int = _setting(0, minimum=0, maximum=2**31 - 1, help="Seed of everything random in the run.")
+    device: str = _setting("auto", choices=("auto", "cpu", "cuda"), help="auto: cuda where there is one.")
+    precision: str = _setting(
+        "auto", choices=("auto", "fp32", "bf16"), help="auto: bf16 where the device computes it in hardware."
+    )
+    threads: int | None = _setting(None, minimum=1, maximum=1024, help="CPU threads of torch; unset: torch decides.")
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for item in dataclasses.fields(self):
+            value = _check_type(item.name, getattr(self, item.name), expected=hints[item.name])
+            _check_range(item.name, value, limits=item.metadata)
+            object.__setattr__(self, item.name, value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TrainingSpec(_Spec):
+    """What training a reward model and a DPO policy share."""
+
+    model: str = _setting(EMBEDDED_MODEL, help=f"{EMBEDDED_MODEL}, a directory, or a hub id.")
+    data: str | dict[str, str] = _setting(  # noqa: RUF009 (a field, as everywhere here)
+        help="A directory with train.jsonl and test.jsonl, or a mapping split -> file. Validation is not read yet."
+    )
+    tuning: str = _setting("lora", choices=("lora", "full"), help="lora trains adapters, merged at the end.")
+    lora_rank: int = _setting(16, minimum=1, maximum=1024, help="Rank of the LoRA matrices.")
+    lora_alpha: int = _setting(32, minimum=1, maximum=4096, help="LoRA scale: updates are multiplied by alpha/rank.")
+    learning_rate: float | None = _setting(
+        None, above=0, maximum=1, help="Peak learning rate; unset: a default of the method and tuning."
+    )
+    epochs: float = _setting(1.0, above=0, maximum=1000, help="Passes over the training pairs.")
+    max_steps: int | None = _setting(None, minimum=1, help="Optimizer steps; overrides epochs.")
+    batch_size: int = _setting(8, minimum=1, maximum=4096, help="Pairs a step and device.")
+    gradient_accumulation: int = _setting(1, minimum=1, maximum=4096, help="Batches to an optimizer step.")
+    max_length: int = _setting(
+        1024, minimum=8, help="Tokens of prompt and response together; longer pairs are dropped and counted."
+    )
+    save_steps: int = _setting(100, minimum=1, help="Optimizer steps between checkpoints.")
+    logging_steps: int = _setting(5, minimum=1, help="Optimizer steps between rows of metrics.jsonl.")
+    warmup_ratio: float = _setting(0.05, minimum=0, maximum=1, help="Share of the steps that warm up.")
+    tensorboard: bool = _setting(False, help="Also write TensorBoard events into the run directory.")
+    snapshot_sha256: str | None = _setting(None, help="Hash of the snapshot the data came from, for provenance.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.learning_rate is None:
+            object.__setattr__(self, "learning_rate", LEARNING_RATES[self.method, self.tuning])
+        if isinstance(self.data, dict):
+            _check_splits(self.data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardSpec(_TrainingSpec):
+    """Train a Bradley-Terry reward model on pairs."""
+
+    method: ClassVar[str] = "reward"
+
+    center_rewards_coefficient: float | None = _setting(
+        None,
+        minimum=0,
+        help="Weight of (r_chosen + r_rejected)^2, which keeps rewards near 0 (Eisenstein et al. 2023).",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPOSpec(_TrainingSpec):
+    """Train a policy on pairs by direct preference optimisation (Rafailov et al. 2023)."""
+
+    method: ClassVar[str] = "dpo"
+
+    beta: float = _setting(0.1, above=0, maximum=100, help="Strength of the pull towards the reference model.")
+    loss_type: str = _setting("sigmoid", choices=LOSS_TYPES, help="sigmoid is the loss of the DPO paper.")
+    report_samples: int = _setting(
+        4, minimum=0, maximum=1000, help="Held-out prompts answered before and after, for the report."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateSpec(_Spec):
+    """Sample responses from a policy."""
+
+    method: ClassVar[str] = "generate"
+
+    model: str = _setting(EMBEDDED_MODEL, help=f"{EMBEDDED_MODEL}, a directory, or a hub id.")
+    prompts: str = _setting(help="JSONL file of rows {prompt_id, prompt}.")
+    n: int = _setting(1, minimum=1, maximum=1024, help="Responses a prompt.")
+    max_new_tokens: int = _setting(128, minimum=1, help="Longest response in tokens.")
+    temperature: float = _setting(0.9, minimum=0, maximum=10, help="0: greedy, the likeliest token each time.")
+    top_p: float = _setting(0.95, above=0, maximum=1, help="Sample from the likeliest tokens that hold this mass.")
+    batch_size: int = _setting(8, minimum=1, maximum=4096, help="Responses made at once.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSpec(_Spec):
+    """Score responses with a reward model."""
+
+    method: ClassVar[str] = "score"
+
+    model: str = _setting(help="A reward model's directory.")
+    data: str = _setting(help="JSONL file of rows {response_id, prompt, response}.")
+    batch_size: int = _setting(16, minimum=1, maximum=4096, help="Responses scored at once.")
+
+
+Spec = Union[RewardSpec, DPOSpec, GenerateSpec, ScoreSpec]  # noqa: UP007 (a runtime alias, read by get_args)
+SPECS: dict[str, type[Spec]] = {kind.method: kind for kind in get_args(Spec)}
+
+
+def parse_spec(mapping: Mapping[str, Any]) -> Spec:
+    """The spec a mapping describes.
+
+    Raises SpecError naming the field for an unknown key or method, a missing value, a wrong type or range.
+    """
+    if not isinstance(mapping, Mapping):
+        raise SpecError(f"a spec is a mapping of settings, not {type(mapping).__name__}")
+    method = mapping.get("method")
+    if not isinstance(method, str) or method not in SPECS:
+        raise SpecError(f"method: {_unknown(str(method), METHODS)}")
+    settings = {key: value for key, value in mapping.items() if key != "method"}
+    known = {item.name: item for item in dataclasses.fields(SPECS[method])}
+    for key in settings:
+        if key not in known:
+            raise SpecError(f"{_unknown(str(key), tuple(known))} (method {method})")
+    missing = [name for name, item in known.items() if item.default is dataclasses.MISSING and name not in settings]
+    if missing:
+        raise SpecError(f"{missing[0]}: required by method {method}: {known[missing[0]].metadata['help']}")
+    return SPECS[method](**settings)
+
+
+def spec_to_dict(spec: Spec) -> dict[str, Any]:
+    """The plain mapping of a spec, method first; `parse_spec` reads it back to an equal spec."""
+    return {"method": spec.method, **dataclasses.asdict(spec)}
+
+
+@dataclass(frozen=True)
+class FieldDescription:
+    """One setting of a method, for forms and documentation. `type` reads like "int or None"."""
+
+    name: str
+    type: str
+    default: Any
+    required: bool
+    help: str
+    choices: tuple[str, ...] | None
+    minimum: float | None
+    maximum: float | None
+
+
+def describe_fields(method: str) -> list[FieldDescription]:
+    """Every setting of a method in the order of its dataclass. Raises SpecError for an unknown method."""
+    if method not in SPECS:
+        raise SpecError(f"method: {_unknown(method, METHODS)}")
+    hints = get_type_hints(SPECS[method])
+    return [_describe(item, hint=hints[item.name]) for item in dataclasses.fields(SPECS[method])]
+
+
+def _describe(item: dataclasses.Field[Any], *, hint: Any) -> FieldDescription:
+    required = item.default is dataclasses.MISSING
+    limits = item.metadata
+    return FieldDescription(
+        name=item.name,
+        type=_type_name(hint),
+        default=None if required else item.default,
+        required=required,
+        help=limits["help"],
+        choices=limits["choices"],
+        minimum=limits["minimum"] if limits["minimum"] is not None else limits["above"],
+        maximum=limits["maximum"],
+    )
+
+
+def _unknown(name: str, known: tuple[str, ...]) -> str:
+    """The sentence for a name that is not known, with the nearest that is."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
+    return f"unknown '{name}': {hint}"
+
+
+def _type_name(hint: Any) -> str:
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(_type_name(part) for part in get_args(hint))
+    if get_origin(hint) is dict:
+        return "mapping"
+    return "None" if hint is type(None) else hint.__name__
+
+
+def _check_type(name: str, value: Any, *, expected: Any) -> Any:
+    """The value as `expected` wants it (an int becomes a float where a float is meant). Raises SpecError."""
+    options = get_args(expected) if get_origin(expected) in (Union, types.UnionType) else (expected,)
+    for option in options:
+        kind = typing.get_origin(option) or option
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if kind is dict and isinstance(value, Mapping):
+            return dict(value)
+        # bool is a subclass of int in Python; `epochs: true` is a slip, not a 1.
+        if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+            return value
+    raise SpecError(f"{name}: expected {_type_name(expected)}, got {type(value).__name__} {value!r}")
+
+
+def _check_range(name: str, value: Any, *, limits: Mapping[str, Any]) -> None:
+    choices = limits["choices"]
+    if choices is not None and value not in choices:
+        raise SpecError(f"{name}: {_unknown(str(value), choices)}")
+    if isinstance(value, str) and not value.strip():
+        raise SpecError(f"{name}: must not be empty")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    if not math.isfinite(value):
+        raise SpecError(f"{name}: must be a finite number, got {value}")
+    if limits["minimum"] is not None and value < limits["minimum"]:
+        raise SpecError(f"{name}: must be at least {limits['minimum']}, got {value}")
+    if limits["above"] is not None and value <= limits["above"]:
+        raise SpecError(f"{name}: must be above {limits['above']}, got {value}")
+    if limits["maximum"] is not None and value > limits["maximum"]:
+        raise SpecError(f"{name}: must be at most {limits['maximum']}, got {value}")
+
+
+def _check_splits(data: Mapping[str, Any]) -> None:
+    for split, path in data.items():
+        if split not in SPLITS:
+            raise SpecError(f"data: {_unknown(str(split), SPLITS)}")
+        if not isinstance(path, str) or not path.strip():
+            raise SpecError(f"data.{split}: expected a file name, got {path!r}")
+    for split in ("train", "test"):
+        if split not in data:
+            raise SpecError(f"data: the {split} split is missing; a run needs train and test")
+
+
+class Message(TypedDict):
+    """One turn of a conversation; role is "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+class PromptRow(TypedDict):
+    """A row of GenerateSpec.prompts. In files written by hand the prompt may be a string: one user turn."""
+
+    prompt_id: str
+    prompt: list[Message]
+
+
+class ResponseRow(TypedDict):
+    """A row of outputs/responses.jsonl. index counts from 0 within a prompt; finish_reason is "eos" or "length"."""
+
+    prompt_id: str
+    index: int
+    response: str
+    finish_reason: str
+    n_tokens: int
+
+
+class ToScoreRow(TypedDict):
+    """A row of ScoreSpec.data."""
+
+    response_id: str
+    prompt: list[Message]
+    response: str
+
+
+class ScoreRow(TypedDict):
+    """A row of outputs/scores.jsonl. score is None for a text too long for the model; `reason` says so."""
+
+    response_id: str
+    score: float | None
+
+
+class PreferenceRow(TypedDict):
+    """A row of train.jsonl, validation.jsonl and test.jsonl. Strings stand for one turn; other keys are kept aside."""
+
+    prompt: list[Message]
+    chosen: list[Message]
+    rejected: list[Message]

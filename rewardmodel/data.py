@@ -1,0 +1,263 @@
+"""Reading and checking JSONL: preference pairs, prompts to answer, responses to score.
+
+Every fault names file, line and field. Nothing is repaired: a row is as TRL's formats allow or it is refused.
+Pairs may come as messages or as strings, with the prompt apart or (implicit) as the beginning both sides share.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rewardmodel.contract import SPLITS, InputError, Message
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+
+
+class DataError(InputError):
+    """A file or row that cannot be used; the message names file, line and field."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One comparison: `chosen` was preferred to `rejected` as the continuation of `prompt`.
+
+    prompt_id groups the pairs of one prompt (a hash of it): they are not independent of each other.
+    """
+
+    prompt: list[Message]
+    chosen: list[Message]
+    rejected: list[Message]
+    prompt_id: str
+    margin: float | None
+    line: int
+
+
+@dataclass(frozen=True)
+class PromptItem:
+    """One prompt to answer."""
+
+    prompt_id: str
+    prompt: list[Message]
+    row: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ResponseItem:
+    """One response to score; `row` is the row as it was read."""
+
+    response_id: str
+    prompt: list[Message]
+    response: list[Message]
+    row: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a value was read, for messages."""
+
+    file: Path
+    line: int
+
+    def fault(self, field: str, problem: str) -> DataError:
+        return DataError(f"{self.file}, line {self.line}, {field}: {problem}")
+
+
+def find_splits(data: str | Mapping[str, str]) -> dict[str, Path]:
+    """The file of each split that is there; train and test must be. Raises DataError saying what is missing."""
+    if isinstance(data, str):
+        directory = Path(data)
+        if not directory.is_dir():
+            raise DataError(f"data: {directory} is not a directory (it should hold train.jsonl and test.jsonl)")
+        files = {split: directory / f"{split}.jsonl" for split in SPLITS}
+        files = {split: file for split, file in files.items() if file.exists() or split != "validation"}
+    else:
+        files = {split: Path(file) for split, file in data.items()}
+    for split, file in files.items():
+        if not file.is_file():
+            raise DataError(f"data: {file} does not exist; the {split} split is needed")
+    return files
+
+
+def read_manifest(data: str | Mapping[str, str]) -> dict[str, Any]:
+    """The snapshot's manifest.json beside the data; {} where there is none."""
+    directories = {Path(data)} if isinstance(data, str) else {Path(file).parent for file in data.values()}
+    for directory in sorted(directories):
+        file = directory / "manifest.json"
+        if file.is_file():
+            try:
+                manifest = json.loads(file.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise DataError(f"{file} is not valid JSON: {error}") from None
+            if not isinstance(manifest, dict):
+                raise DataError(f"{file} must hold a JSON object")
+            return manifest
+    return {}
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, as hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number from 1, object) for every line that is not blank. Raises DataError at the first bad line."""
+    file = Path(path)
+    if not file.is_file():
+        raise DataError(f"{file} does not exist or is not a file")
+    with file.open("rb") as handle:
+        for number, raw in enumerate(handle, start=1):
+            if not raw.strip():
+                continue
+            try:
+                row = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"))
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{file}, line {number}: not valid JSON in UTF-8: {error}") from None
+            if not isinstance(row, dict):
+                raise DataError(f"{file}, line {number}: expected an object, found {type(row).__name__}")
+            yield number, row
+
+
+def read_pairs(path: str | Path) -> list[Pair]:
+    """The comparisons of a file, in its order. Raises DataError for a bad row, an empty file, or some margins only."""
+    file = Path(path)
+    pairs = [_parse_pair(row, place=_Place(file, line)) for line, row in read_rows(file)]
+    if not pairs:
+        raise DataError(f"{file} holds no rows")
+    without = [pair for pair in pairs if pair.margin is None]
+    if without and len(without) < len(pairs):
+        # A missing margin is not a margin of 0: which one was meant is for the writer of the file to say.
+        raise DataError(f"{file}, line {without[0].line}, margin: missing, though other rows have one")
+    return pairs
+
+
+def read_prompts(path: str | Path) -> list[PromptItem]:
+    """The prompts of a file; a row without prompt_id is named after its line. Raises DataError for a repeated id."""
+    file = Path(path)
+    items: dict[str, PromptItem] = {}
+    for line, row in read_rows(file):
+        place = _Place(file, line)
+        prompt_id = _read_identifier(row, field="prompt_id", default=f"line-{line}", place=place)
+        if prompt_id in items:
+            raise place.fault("prompt_id", f"{prompt_id!r} was used on an earlier line")
+        prompt = parse_turns(row.get("prompt"), role="user", field="prompt", place=place)
+        items[prompt_id] = PromptItem(prompt_id, prompt, row)
+    if not items:
+        raise DataError(f"{file} holds no rows")
+    return list(items.values())
+
+
+def read_responses(path: str | Path) -> list[ResponseItem]:
+    """The responses of a file; a row without response_id is named by its line. Raises DataError for a repeated id."""
+    file = Path(path)
+    items: dict[str, ResponseItem] = {}
+    for line, row in read_rows(file):
+        place = _Place(file, line)
+        response_id = _read_identifier(row, field="response_id", default=f"line-{line}", place=place)
+        if response_id in items:
+            raise place.fault("response_id", f"{response_id!r} was used on an earlier line")
+        prompt = parse_turns(row.get("prompt"), role="user", field="prompt", place=place)
+        response = parse_turns(row.get("response"), role="assistant", field="response", place=place)
+        items[response_id] = ResponseItem(response_id, prompt, response, row)
+    if not items:
+        raise DataError(f"{file} holds no rows")
+    return list(items.values())
+
+
+def parse_turns(value: Any, *, role: str, field: str, place: _Place) -> list[Message]:
+    """Messages from a list of messages, or from a string as one turn of `role`."""
+    if value is None:
+        raise place.fault(field, "missing")
+    turns = [{"role": role, "content": value}] if isinstance(value, str) else value
+    if not isinstance(turns, list) or not turns:
+        raise place.fault(field, f"expected a string or a list of messages, found {_show(value)}")
+    return [_parse_message(turn, field=f"{field}[{i}]", place=place) for i, turn in enumerate(turns)]
+
+
+def text_of(messages: list[Message]) -> str:
+    """The words of some turns, for lengths and displays."""
+    return "\n".join(message["content"] for message in messages)
+
+
+def _parse_message(turn: Any, *, field: str, place: _Place) -> Message:
+    if not isinstance(turn, dict):
+        raise place.fault(field, f"expected a message {{role, content}}, found {_show(turn)}")
+    role, content = turn.get("role"), turn.get("content")
+    if role not in ROLES:
+        raise place.fault(f"{field}.role", f"expected one of {', '.join(ROLES)}, found {_show(role)}")
+    if not isinstance(content, str):
+        raise place.fault(f"{field}.content", f"expected a string, found {_show(content)}")
+    try:
+        content.encode("utf-8")
+    except UnicodeEncodeError:
+        raise place.fault(f"{field}.content", "holds half a surrogate pair, which is not text") from None
+    return {"role": role, "content": content}
+
+
+def _parse_pair(row: dict[str, Any], *, place: _Place) -> Pair:
+    for side in ("chosen", "rejected"):
+        if row.get(side) is None:
+            raise place.fault(side, "missing")
+    if "prompt" not in row:
+        row = {**row, **_split_common_prefix(row["chosen"], row["rejected"], place=place)}
+    prompt = parse_turns(row["prompt"], role="user", field="prompt", place=place)
+    return Pair(
+        prompt=prompt,
+        chosen=parse_turns(row["chosen"], role="assistant", field="chosen", place=place),
+        rejected=parse_turns(row["rejected"], role="assistant", field="rejected", place=place),
+        prompt_id=_hash_prompt(prompt),
+        margin=_read_margin(row.get("margin"), place=place),
+        line=place.line,
+    )
+
+
+def _split_common_prefix(chosen: Any, rejected: Any, *, place: _Place) -> dict[str, Any]:
+    """Prompt, chosen and rejected of a row without a prompt, split where TRL's `extract_prompt` splits it."""
+    if type(chosen) is not type(rejected) or not isinstance(chosen, str | list):
+        raise place.fault("chosen", "without a prompt, chosen and rejected must both be lists of messages or strings")
+    shared = 0
+    while shared < min(len(chosen), len(rejected)) and chosen[shared] == rejected[shared]:
+        shared += 1
+    if shared == min(len(chosen), len(rejected)):
+        raise place.fault(
+            "chosen", "chosen and rejected do not differ, so the prompt cannot be told apart; add `prompt`"
+        )
+    if isinstance(chosen, str) and shared > 0 and chosen[shared - 1] == " ":
+        shared -= 1  # a space belongs to the word it precedes
+    if shared == 0:
+        raise place.fault("prompt", "missing, and chosen and rejected share no beginning")
+    return {"prompt": chosen[:shared], "chosen": chosen[shared:], "rejected": rejected[shared:]}
+
+
+def _read_margin(value: Any, *, place: _Place) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise place.fault("margin", f"expected a finite number, found {_show(value)}")
+    return float(value)
+
+
+def _read_identifier(row: dict[str, Any], *, field: str, default: str, place: _Place) -> str:
+    value = row.get(field, default)
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise place.fault(field, f"expected a string, found {_show(value)}")
+    return str(value)
+
+
+def _hash_prompt(prompt: list[Message]) -> str:
+    canonical = json.dumps(prompt, ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()[:16]
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

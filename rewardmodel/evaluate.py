@@ -1,0 +1,136 @@
+"""Held-out figures: computed pair by pair from our own scores, never from averages of batch averages.
+
+A reward model's margin is r(x, chosen) - r(x, rejected). A policy's is its implicit reward's (Rafailov et al. 2023,
+eq. 5): beta * [log pi/pi_ref (chosen|x) - log pi/pi_ref (rejected|x)], log-probabilities summed over the completion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rewardmodel.chat import EncodedPair, EncodedSplit, encode_split
+from rewardmodel.compute import Compute
+from rewardmodel.data import DataError, read_pairs, text_of
+from rewardmodel.metrics import summarize_longer_wins, summarize_margins
+from rewardmodel.models import read_positions
+from rewardmodel.progress import Progress
+from rewardmodel.score import load_scorer, pad_right, score_ids
+
+
+def evaluate_reward_model(
+    model_name: str,
+    *,
+    data: str | Path,
+    device: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    batch_size: int = 16,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Figures of a reward model on a file of pairs, with the baseline and what was dropped, ready for JSON.
+
+    Raises InputError for a model that is none or a file without a usable pair.
+    """
+    pairs = read_pairs(data)
+    model, tokenizer, compute = load_scorer(model_name, device=device, precision=precision, threads=threads)
+    split = encode_split(tokenizer, pairs=pairs, max_length=read_positions(model) or 2**31)
+    if not split.pairs:
+        raise DataError(f"{data}: no usable pair; dropped {split.dropped}")
+    margins = reward_margins(model, pairs=split.pairs, compute=compute, batch_size=batch_size, progress=progress)
+    return {
+        **summarize_pairs(margins, pairs=split.pairs),
+        "baselines": {"longer_wins": longer_wins(split.pairs)},
+        "dropped": split.dropped,
+        "device": compute.device,
+        "precision": compute.precision,
+    }
+
+
+def reward_margins(
+    model: Any,
+    *,
+    pairs: Sequence[EncodedPair],
+    compute: Compute,
+    batch_size: int = 16,
+    progress: Progress | None = None,
+    phase: str = "evaluating",
+) -> list[float]:
+    """score(chosen) - score(rejected) of each pair. A response in several pairs is read once."""
+    sequences = [pair.prompt_ids + pair.chosen_ids for pair in pairs]
+    sequences += [pair.prompt_ids + pair.rejected_ids for pair in pairs]
+    scores = score_ids(
+        model, sequences=sequences, compute=compute, batch_size=batch_size, progress=progress, phase=phase
+    )
+    return [chosen - rejected for chosen, rejected in zip(scores[: len(pairs)], scores[len(pairs) :], strict=True)]
+
+
+def completion_log_probs(
+    model: Any,
+    *,
+    pairs: Sequence[EncodedPair],
+    compute: Compute,
+    batch_tokens: int = 2048,
+    progress: Progress | None = None,
+    phase: str = "evaluating",
+) -> np.ndarray:
+    """log pi(completion | prompt), summed over the completion's tokens, in nats: (pairs, 2), chosen then rejected.
+
+    Always in float32: bfloat16 logits are off by several hundredths a token, and log-ratios are small differences.
+    batch_tokens bounds a batch with its padding, since its logits take tokens x vocabulary floats.
+    """
+    texts = [(pair.prompt_ids, pair.chosen_ids) for pair in pairs]
+    texts += [(pair.prompt_ids, pair.rejected_ids) for pair in pairs]
+    progress = progress or Progress(show=False)
+    progress.start(phase, total=len(texts))
+    sums = np.zeros(len(texts))
+    done = 0
+    for batch in _batches_by_tokens([len(prompt) + len(end) for prompt, end in texts], batch_tokens=batch_tokens):
+        sums[batch] = _sum_log_probs(model, texts=[texts[i] for i in batch], compute=compute)
+        done += len(batch)
+        progress.advance(done)
+        progress.check()
+    return np.stack([sums[: len(pairs)], sums[len(pairs) :]], axis=1)
+
+
+def _sum_log_probs(model: Any, *, texts: Sequence[tuple[list[int], list[int]]], compute: Compute) -> list[float]:
+    pad_id = model.config.get_text_config().pad_token_id
+    ids, mask = pad_right([prompt + end for prompt, end in texts], pad_id=pad_id or 0, device=compute.device)
+    with torch.inference_mode():
+        logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()  # (batch, T-1, vocabulary)
+    targets = ids[:, 1:]
+    chosen = logits.gather(2, targets.unsqueeze(2)).squeeze(2) - logits.logsumexp(2)  # (batch, T-1)
+    positions = torch.arange(1, ids.shape[1], device=ids.device)
+    starts = torch.tensor([len(prompt) for prompt, _ in texts], device=ids.device)
+    in_completion = (positions >= starts.unsqueeze(1)) & mask[:, 1:].bool()
+    return torch.where(in_completion, chosen, 0.0).sum(1).tolist()
+
+
+def _batches_by_tokens(lengths: Sequence[int], *, batch_tokens: int) -> list[list[int]]:
+    """Indices in batches whose padded size stays within batch_tokens (a longer text goes alone)."""
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+        if batches and (len(batches[-1]) + 1) * lengths[index] <= batch_tokens:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+def summarize_pairs(margins: Sequence[float], *, pairs: Sequence[EncodedPair]) -> dict[str, Any]:
+    """The figures of `metrics.summarize_margins` for encoded pairs."""
+    return summarize_margins(margins, prompt_ids=[encoded.pair.prompt_id for encoded in pairs])
+
+
+def longer_wins(pairs: Sequence[EncodedPair]) -> dict[str, Any]:
+    """The baseline that knows nothing but length, in characters of the response."""
+    return summarize_longer_wins([(len(text_of(item.pair.chosen)), len(text_of(item.pair.rejected))) for item in pairs])
+
+
+def count_shared_prompts(train: EncodedSplit, *, test: EncodedSplit) -> int:
+    """How many prompts of the test split are in the training split too: such figures are not held-out."""
+    return len({item.pair.prompt_id for item in train.pairs} & {item.pair.prompt_id for item in test.pairs})

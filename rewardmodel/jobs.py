@@ -1,0 +1,107 @@
+"""Carry out the spec in a run directory: what `train` and `run` do, and what the app's worker starts."""
+
+from __future__ import annotations
+
+import time
+import traceback
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rewardmodel.contract import (
+    EMBEDDED_MODEL,
+    DPOSpec,
+    GenerateSpec,
+    InputError,
+    RewardSpec,
+    Spec,
+    parse_spec,
+)
+from rewardmodel.progress import CancelledError, Progress
+from rewardmodel.rundir import RunDir, write_text
+
+EXIT_CODES = {"succeeded": 0, "failed": 1, "bad input": 2, "cancelled": 4}
+
+
+def run_job(run: RunDir, *, show: bool = True) -> str:
+    """Run or resume the job of a directory; returns the key of EXIT_CODES it ended with.
+
+    The status says so too ("bad input" is state "failed"), with the error's text; the traceback goes to error.log.
+    A directory that already succeeded is left as it is. A cancelled one goes on, unless asked to stop again.
+    Raises RunDirBusyError where another process holds the directory, RunDirError where it holds no spec.
+    """
+    with run.lock():
+        status = run.read_status()
+        if status["state"] == "succeeded":
+            return "succeeded"
+        if status["state"] == "cancelled":
+            run.clear_cancel()  # that request was met; whoever starts the run again wants it to go on
+        run.read_spec()
+        run.write_status(state="running", started_at=status["started_at"] or time.time(), message=None, error=None)
+        try:
+            with Progress(run, show=show) as progress:
+                report = _carry_out(run, progress=progress)
+            run.write_report(report)
+            steps = report.get("trained_on", {}).get("steps", run.read_status()["total_steps"])
+            run.write_status(state="succeeded", phase="done", step=steps, total_steps=steps, eta_seconds=0)
+            return "succeeded"
+        except CancelledError as stopped:
+            run.write_status(state="cancelled", message=str(stopped), eta_seconds=None)
+            return "cancelled"
+        except InputError as error:
+            run.write_status(state="failed", error=str(error), eta_seconds=None)
+            return "bad input"
+        except Exception as error:
+            write_text(run.path / "error.log", traceback.format_exc())
+            run.write_status(state="failed", error=f"{type(error).__name__}: {error}", eta_seconds=None)
+            return "failed"
+
+
+def _carry_out(run: RunDir, *, progress: Progress) -> dict[str, Any]:
+    progress.start("starting")
+    spec = resolve_paths(parse_spec(run.read_spec()), base=run.path)
+    # TRL and transformers rename settings in every release; the old names are the ones both our versions know.
+    warnings.simplefilter("ignore", FutureWarning)
+    # Imported only now: a bad spec should be refused in a moment, not after torch's seconds.
+    from rewardmodel.compute import list_versions
+
+    run.write_status(versions=list_versions())
+    for directory in (run.checkpoints, run.outputs):
+        directory.mkdir(parents=True, exist_ok=True)
+    if isinstance(spec, RewardSpec):
+        from rewardmodel.train.reward import run_reward
+
+        return run_reward(spec, run=run, progress=progress)
+    if isinstance(spec, DPOSpec):
+        from rewardmodel.train.dpo import run_dpo
+
+        return run_dpo(spec, run=run, progress=progress)
+    if isinstance(spec, GenerateSpec):
+        from rewardmodel.generate import run_generate
+
+        return run_generate(spec, run=run, progress=progress)
+    from rewardmodel.score import run_score
+
+    return run_score(spec, run=run, progress=progress)
+
+
+def resolve_paths(spec: Spec, *, base: Path) -> Spec:
+    """The spec with its files as absolute paths; relative ones are looked for under `base`."""
+    changes: dict[str, Any] = {"model": _resolve_model_path(spec.model, base=base)}
+    for name in ("data", "prompts"):
+        value = getattr(spec, name, None)
+        if isinstance(value, Mapping):
+            changes[name] = {split: str(base / file) for split, file in value.items()}
+        elif value is not None:
+            changes[name] = str(base / value)
+    return replace(spec, **changes)
+
+
+def _resolve_model_path(name: str, *, base: Path) -> str:
+    """A directory under `base`, or the name as it is: it may be the embedded model or a hub id."""
+    if name == EMBEDDED_MODEL or name.startswith("~"):
+        return name
+    path = base / name
+    return str(path) if path.is_dir() else name

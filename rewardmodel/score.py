@@ -1,0 +1,152 @@
+"""Scores of a reward model: one function for training's evaluation, `evaluate`, `score` and the app's runs.
+
+Conversations are rendered by `chat.encode_conversation`, padded on the right, and read at their last token, the same
+token at which TRL's RewardTrainer reads them in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from rewardmodel.chat import encode_conversation
+from rewardmodel.compute import Compute, resolve_compute
+from rewardmodel.contract import Message, ScoreSpec
+from rewardmodel.data import ResponseItem, read_responses
+from rewardmodel.models import load_reward_model, load_tokenizer, read_positions, resolve_model
+from rewardmodel.progress import Progress
+from rewardmodel.rundir import RunDir, append_json_lines, read_json_lines
+
+
+def load_scorer(
+    model_name: str, *, device: str = "auto", precision: str = "auto", threads: int | None = None
+) -> tuple[PreTrainedModel, Any, Compute]:
+    """A reward model, its tokenizer and where it computes. Raises InputError for a model that is none."""
+    directory = resolve_model(model_name)
+    tokenizer = load_tokenizer(directory)
+    compute = resolve_compute(device, precision=precision, threads=threads)
+    return load_reward_model(directory, tokenizer=tokenizer, compute=compute), tokenizer, compute
+
+
+def score_texts(
+    model: Any,
+    *,
+    tokenizer: Any,
+    conversations: Sequence[Sequence[Message]],
+    compute: Compute,
+    batch_size: int = 16,
+    progress: Progress | None = None,
+) -> list[float | None]:
+    """One score a conversation, in their order; None for one longer than the model reads."""
+    sequences = [encode_conversation(tokenizer, messages=messages) for messages in conversations]
+    limit = read_positions(model)
+    readable = [i for i, ids in enumerate(sequences) if limit is None or len(ids) <= limit]
+    values = score_ids(
+        model,
+        sequences=[sequences[i] for i in readable],
+        compute=compute,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    scores: list[float | None] = [None] * len(sequences)
+    for i, value in zip(readable, values, strict=True):
+        scores[i] = value
+    return scores
+
+
+def score_ids(
+    model: Any,
+    *,
+    sequences: Sequence[Sequence[int]],
+    compute: Compute,
+    batch_size: int = 16,
+    progress: Progress | None = None,
+    phase: str = "scoring",
+) -> list[float]:
+    """One score a token sequence, in their order; equal sequences are read once."""
+    unique = list(dict.fromkeys(tuple(ids) for ids in sequences))
+    progress = progress or Progress(show=False)
+    progress.start(phase, total=len(unique))
+    known: dict[tuple[int, ...], float] = {}
+    for batch in _iterate_scores(model, sequences=unique, compute=compute, batch_size=batch_size):
+        known.update({unique[i]: value for i, value in batch})
+        progress.advance(len(known))
+        progress.check()
+    return [known[tuple(ids)] for ids in sequences]
+
+
+def _iterate_scores(
+    model: Any, *, sequences: Sequence[Sequence[int]], compute: Compute, batch_size: int
+) -> Iterator[list[tuple[int, float]]]:
+    """Batches of (index, score). Sequences of like length go together: padding costs as much as text."""
+    order = sorted(range(len(sequences)), key=lambda i: (len(sequences[i]), i))
+    pad_id = model.config.get_text_config().pad_token_id
+    model.eval()
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        ids, mask = pad_right([sequences[i] for i in chosen], pad_id=pad_id, device=compute.device)
+        with torch.inference_mode(), compute.autocast():
+            logits = model(input_ids=ids, attention_mask=mask).logits  # (batch, 1)
+        yield list(zip(chosen, logits.squeeze(-1).float().tolist(), strict=True))
+
+
+def pad_right(sequences: Sequence[Sequence[int]], *, pad_id: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask, both (batch, longest), int64."""
+    longest = max(len(ids) for ids in sequences)
+    ids = torch.full((len(sequences), longest), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(sequences), longest), dtype=torch.long)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
+        mask[row, : len(sequence)] = 1
+    return ids.to(device), mask.to(device)
+
+
+def run_score(spec: ScoreSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]:
+    """Write outputs/scores.jsonl batch by batch (shorter texts first) and return the report.
+
+    Rows already there are kept, so that a resumed run goes on where it stopped.
+    """
+    progress.start("loading")
+    items = read_responses(spec.data)
+    model, tokenizer, compute = load_scorer(
+        spec.model, device=spec.device, precision=spec.precision, threads=spec.threads
+    )
+    file = run.outputs / "scores.jsonl"
+    done = {row["response_id"] for row in read_json_lines(file)}
+    left = [item for item in items if item.response_id not in done]
+    sequences = [encode_conversation(tokenizer, messages=[*item.prompt, *item.response]) for item in left]
+    limit = read_positions(model)
+    unreadable = [i for i, ids in enumerate(sequences) if limit is not None and len(ids) > limit]
+    append_json_lines(file, [_refuse_row(left[i], tokens=len(sequences[i]), limit=limit) for i in unreadable])
+    readable = sorted(set(range(len(left))) - set(unreadable))
+    progress.start("scoring", total=len(items), step=len(done) + len(unreadable))
+    batches = _iterate_scores(
+        model, sequences=[sequences[i] for i in readable], compute=compute, batch_size=spec.batch_size
+    )
+    written = len(done) + len(unreadable)
+    for batch in batches:
+        append_json_lines(file, [{"response_id": left[readable[i]].response_id, "score": value} for i, value in batch])
+        written += len(batch)
+        progress.advance(written)
+        progress.check()
+    return _report_scores(spec, rows=read_json_lines(file), compute=compute)
+
+
+def _refuse_row(item: ResponseItem, *, tokens: int, limit: int | None) -> dict[str, Any]:
+    reason = f"{tokens} tokens; the model reads {limit}"
+    return {"response_id": item.response_id, "score": None, "reason": reason}
+
+
+def _report_scores(spec: ScoreSpec, *, rows: list[dict[str, Any]], compute: Compute) -> dict[str, Any]:
+    scores = [row["score"] for row in rows if row["score"] is not None]
+    return {
+        "method": spec.method,
+        "scored": len(scores),
+        "dropped": {"too_long": len(rows) - len(scores)},
+        "mean_score": sum(scores) / len(scores) if scores else None,
+        "device": compute.device,
+        "precision": compute.precision,
+    }

@@ -1,0 +1,325 @@
+"""What the trainers share: checked data, arguments, checkpoints that can be trusted, and the callback that reports."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
+
+from rewardmodel.chat import EncodedPair, EncodedSplit, encode_split
+from rewardmodel.compute import Compute, describe_machine, list_versions
+from rewardmodel.contract import DPOSpec, InputError, RewardSpec, spec_to_dict
+from rewardmodel.data import DataError, Pair, find_splits, hash_file, read_manifest, read_pairs
+from rewardmodel.evaluate import count_shared_prompts, longer_wins
+from rewardmodel.models import ModelError, read_positions
+from rewardmodel.progress import CancelledError, Progress
+from rewardmodel.rundir import RunDir, read_json, write_json
+
+MANIFEST = "manifest.json"
+
+
+class Measure(Protocol):
+    """Held-out figures of a model, as JSON; `phase` names the work in the status."""
+
+    def __call__(self, model: PreTrainedModel, *, phase: str) -> dict[str, Any]: ...
+
+
+class TrainingError(RuntimeError):
+    """Training went wrong in a way that more steps would not mend."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """The encoded splits of a run and what is known of their files."""
+
+    train: EncodedSplit
+    test: EncodedSplit
+    sha256: dict[str, str]
+    manifest: dict[str, Any]
+
+
+def read_splits(spec: RewardSpec | DPOSpec) -> dict[str, list[Pair]]:
+    """The pairs of train and test, checked before a model is loaded for them. Raises DataError at the first fault."""
+    files = find_splits(spec.data)
+    return {name: read_pairs(files[name]) for name in ("train", "test")}
+
+
+def encode_splits(spec: RewardSpec | DPOSpec, *, splits: dict[str, list[Pair]], tokenizer: Any) -> TrainingData:
+    """The pairs that fit max_length. Raises DataError where train or test has none left."""
+    files = find_splits(spec.data)
+    encoded = {}
+    for name, pairs in splits.items():
+        try:
+            encoded[name] = encode_split(tokenizer, pairs=pairs, max_length=spec.max_length)
+        except DataError as error:
+            raise DataError(f"{files[name]}, {error}") from None
+        if not encoded[name].pairs:
+            raise DataError(
+                f"{files[name]}: no usable pair is left; dropped {encoded[name].dropped['too_long']} longer than "
+                f"max_length {spec.max_length} and {encoded[name].dropped['identical']} with two equal sides"
+            )
+    return TrainingData(
+        train=encoded["train"],
+        test=encoded["test"],
+        sha256={name: hash_file(file) for name, file in files.items()},
+        manifest=read_manifest(spec.data),
+    )
+
+
+def check_positions(model: PreTrainedModel, *, max_length: int) -> None:
+    """Raise ModelError where the model cannot read max_length tokens."""
+    limit = read_positions(model)
+    if limit is not None and max_length > limit:
+        raise ModelError(f"max_length: {max_length} tokens, but the model reads {limit}; lower max_length")
+
+
+def record_provenance(
+    spec: RewardSpec | DPOSpec, *, run: RunDir, data: TrainingData, model: Path, compute: Compute
+) -> dict[str, Any]:
+    """Write provenance.json, and return it. Raises DataError where a resumed run's data are no longer the same."""
+    if run.provenance_file.exists():
+        before = read_json(run.provenance_file)["data_sha256"]
+        changed = sorted(name for name in before if before[name] != data.sha256.get(name))
+        if changed:
+            raise DataError(f"data: {', '.join(changed)} changed since this run began; start a new run")
+    provenance = {
+        "spec": spec_to_dict(spec),
+        "base_model": {"name": spec.model, "weights_sha256": hash_weights(model)},
+        "data_sha256": data.sha256,
+        "snapshot_sha256": spec.snapshot_sha256,
+        "manifest": data.manifest,
+        "versions": list_versions(),
+        "machine": describe_machine(compute),
+    }
+    run.write_provenance(provenance)
+    return provenance
+
+
+def hash_weights(directory: Path) -> dict[str, str]:
+    """SHA-256 of each weight file of a model."""
+    return {file.name: hash_file(file) for file in sorted(directory.glob("*.safetensors"))}
+
+
+def recall(run: RunDir, *, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `make` gave the first time, kept in checkpoints/, so that a resumed run need not compute it again."""
+    file = run.checkpoints / f"{name}.json"
+    if not file.exists():
+        write_json(file, make())
+    return read_json(file)
+
+
+def training_arguments(spec: RewardSpec | DPOSpec, *, run: RunDir, compute: Compute, n_pairs: int) -> dict[str, Any]:
+    """Keyword arguments of TRL's configs that both trainers share."""
+    steps = spec.max_steps or count_steps(spec, n_pairs=n_pairs)
+    return {
+        "output_dir": str(run.checkpoints),
+        "per_device_train_batch_size": spec.batch_size,
+        "gradient_accumulation_steps": spec.gradient_accumulation,
+        "learning_rate": spec.learning_rate,
+        "num_train_epochs": spec.epochs,
+        "max_steps": spec.max_steps or -1,
+        "warmup_steps": math.ceil(spec.warmup_ratio * steps),
+        "max_length": None,  # pairs that do not fit were dropped and counted before; nothing is ever cut
+        "logging_steps": spec.logging_steps,
+        "logging_first_step": True,
+        "logging_nan_inf_filter": False,  # the default hides a NaN loss behind the last good one
+        "save_strategy": "steps",
+        "save_steps": spec.save_steps,
+        "save_total_limit": 2,
+        "seed": spec.seed,
+        "use_cpu": compute.device == "cpu",
+        "bf16": compute.precision == "bf16",
+        "gradient_checkpointing": False,
+        "dataloader_pin_memory": compute.device == "cuda",
+        "disable_tqdm": True,
+        "report_to": _trackers(spec, run=run),
+    }
+
+
+def count_steps(spec: RewardSpec | DPOSpec, *, n_pairs: int) -> int:
+    """Optimizer steps of the epochs asked for; the last batch of an epoch may be short."""
+    batches = math.ceil(n_pairs / spec.batch_size)
+    return math.ceil(spec.epochs * max(1, math.ceil(batches / spec.gradient_accumulation)))
+
+
+def _trackers(spec: RewardSpec | DPOSpec, *, run: RunDir) -> list[str]:
+    if not spec.tensorboard:
+        return []
+    if importlib.util.find_spec("tensorboard") is None:
+        raise InputError("tensorboard: asked for, but the package tensorboard is not installed")
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(run.path / "tensorboard")
+    return ["tensorboard"]
+
+
+def lora_config(spec: RewardSpec | DPOSpec) -> LoraConfig | None:
+    """Adapters on every linear layer but the head; None for full fine-tuning.
+
+    A reward adapter without SEQ_CLS would leave its new head untrained; DPO cannot train an adapter on lm_head.
+    """
+    if spec.tuning == "full":
+        return None
+    reward = spec.method == "reward"
+    return LoraConfig(
+        r=spec.lora_rank,
+        lora_alpha=spec.lora_alpha,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        task_type="SEQ_CLS" if reward else "CAUSAL_LM",
+        modules_to_save=["score"] if reward else None,
+    )
+
+
+def to_dataset(pairs: list[EncodedPair], *, whole: bool) -> Dataset:
+    """The rows TRL trains on. whole: chosen_ids and rejected_ids are whole conversations (reward), else completions."""
+    rows = []
+    for item in pairs:
+        start = item.prompt_ids if whole else []
+        row: dict[str, Any] = {
+            "chosen_ids": start + item.chosen_ids,
+            "rejected_ids": start + item.rejected_ids,
+        }
+        if not whole:
+            row["prompt_ids"] = item.prompt_ids
+        elif item.pair.margin is not None:
+            row["margin"] = item.pair.margin
+        rows.append(row)
+    return Dataset.from_list(rows)
+
+
+def fit(trainer: Any, *, run: RunDir, progress: Progress) -> None:
+    """Train from the last complete checkpoint, if any, to the end. Raises CancelledError after saving, if asked to."""
+    reporter = RunReporter(run, progress=progress)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(reporter)
+    checkpoint = find_checkpoint(run)
+    run.drop_metrics_after(read_step(checkpoint) if checkpoint else 0)
+    if checkpoint and _is_last(checkpoint):
+        # Resuming there would take one step more than was asked for; transformers checks only after a step.
+        trainer._load_from_checkpoint(str(checkpoint))
+        return
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if reporter.cancelled:
+        raise CancelledError(f"cancelled at step {trainer.state.global_step}; the checkpoint is kept")
+
+
+def _is_last(checkpoint: Path) -> bool:
+    """Whether training had ended with this checkpoint."""
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    return state["global_step"] >= state["max_steps"]
+
+
+class RunReporter(TrainerCallback):
+    """Writes metrics and status, seals checkpoints, stops at the end of a step when asked to."""
+
+    def __init__(self, run: RunDir, *, progress: Progress) -> None:
+        self.run = run
+        self.progress = progress
+        self.cancelled = False
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Enter the phase with the steps already done."""
+        self.progress.start("training", total=state.max_steps, step=state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Save and stop where someone asked to; the last step is always in the metrics."""
+        self.progress.advance(state.global_step)
+        if state.global_step >= state.max_steps:
+            control.should_log = True
+        if self.run.cancel_requested():
+            self.cancelled = True
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """One row of metrics.jsonl. Raises TrainingError for a loss that is no number."""
+        logs = logs or {}
+        if "loss" not in logs:
+            return  # the summary at the end of training, which the report says better
+        loss = float(logs["loss"])
+        if not math.isfinite(loss):
+            raise TrainingError(f"the loss is {loss} at step {state.global_step}: lower learning_rate, or use fp32")
+        numbers = {key: float(value) for key, value in logs.items() if isinstance(value, int | float)}
+        finite = {key: value for key, value in numbers.items() if math.isfinite(value)}
+        self.run.append_metrics({"step": state.global_step, **finite})
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Seal the checkpoint just written."""
+        seal_checkpoint(self.run.checkpoints / f"checkpoint-{state.global_step}")
+
+
+def seal_checkpoint(directory: Path) -> None:
+    """Write the manifest of a checkpoint's files, last of all: without one a checkpoint counts as incomplete."""
+    files = sorted(file for file in directory.rglob("*") if file.is_file() and file.name != MANIFEST)
+    write_json(directory / MANIFEST, {str(file.relative_to(directory)): hash_file(file) for file in files})
+
+
+def find_checkpoint(run: RunDir) -> Path | None:
+    """The last complete checkpoint; remains of a killed save are removed.
+
+    Raises TrainingError where a complete one was changed since: its optimizer state would be loaded blindly.
+    """
+    found = sorted(run.checkpoints.glob("checkpoint-*"), key=read_step, reverse=True)
+    complete = [directory for directory in found if (directory / MANIFEST).is_file()]
+    for directory in set(found) - set(complete):
+        shutil.rmtree(directory)
+    if not complete:
+        return None
+    for name, digest in read_json(complete[0] / MANIFEST).items():
+        file = complete[0] / name
+        if not file.is_file() or hash_file(file) != digest:
+            raise TrainingError(f"{file} changed since it was saved; delete {complete[0].name} to resume before it")
+    return complete[0]
+
+
+def read_step(checkpoint: Path) -> int:
+    """The step in a checkpoint's name."""
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def build_report(
+    spec: RewardSpec | DPOSpec,
+    *,
+    data: TrainingData,
+    compute: Compute,
+    heldout: dict[str, Any],
+    untrained: dict[str, Any],
+    steps: int,
+    started: float,
+) -> dict[str, Any]:
+    """What report.json holds for both training methods."""
+    shared = count_shared_prompts(data.train, test=data.test)
+    notes = [f"{shared} prompts of the test split are in the training split too"] if shared else []
+    if spec.method == "dpo" and data.train.pairs[0].pair.margin is not None:
+        notes.append("DPO does not use the margins of the data")
+    return {
+        "method": spec.method,
+        "base_model": spec.model,
+        "heldout": {"split": "test", **heldout},
+        "baselines": {"longer_wins": longer_wins(data.test.pairs), "untrained": untrained},
+        "dropped": {"train": data.train.dropped, "test": data.test.dropped},
+        "trained_on": {"pairs": len(data.train.pairs), "prompts": data.train.n_prompts, "steps": steps},
+        "simulated": data.manifest.get("simulated") is True,
+        "seconds": round(time.time() - started, 1),
+        "device": compute.device,
+        "precision": compute.precision,
+        "notes": notes,
+    }
+
+
+def read_trained_steps(run: RunDir) -> int:
+    """Optimizer steps of the finished training, from its last checkpoint."""
+    checkpoint = find_checkpoint(run)
+    if checkpoint is None:
+        raise TrainingError("training ended without a checkpoint")
+    return read_step(checkpoint)

@@ -1,0 +1,70 @@
+"""Shared runs on a tiny model: built once a session, so that the folder stays fast."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rewardmodel.rundir import RunDir
+from tests.rewardmodel.tiny import build_data, build_tiny_model
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "real_model: needs the embedded SmolLM2 model (its package, and half a minute)")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_data(tmp_path_factory.mktemp("tiny-data"), train=96, test=60)
+
+
+@pytest.fixture(scope="session")
+def make_spec(tiny_model: Path, tiny_data: Path) -> Callable[..., dict[str, Any]]:
+    """A spec of either training method that a tiny model learns from in a second or two."""
+
+    def make(method: str, **changes: Any) -> dict[str, Any]:
+        common = {
+            "method": method,
+            "model": str(tiny_model),
+            "data": str(tiny_data),
+            "max_length": 128,
+            "threads": 1,
+            "precision": "fp32",
+            "save_steps": 20,
+            "learning_rate": 1e-2 if method == "reward" else 5e-3,
+            "epochs": 5.0 if method == "reward" else 2.0,
+        }
+        return {**common, **changes}
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def reward_run(tmp_path_factory: pytest.TempPathFactory, make_spec: Callable[..., dict[str, Any]]) -> RunDir:
+    """A finished LoRA reward run."""
+    from rewardmodel.jobs import run_job
+
+    run = RunDir(tmp_path_factory.mktemp("runs") / "reward").create(make_spec("reward"))
+    assert run_job(run, show=False) == "succeeded", run.read_status()["error"]
+    return run
+
+
+@pytest.fixture(scope="session")
+def dpo_run(tmp_path_factory: pytest.TempPathFactory, make_spec: Callable[..., dict[str, Any]]) -> RunDir:
+    """A finished LoRA DPO run."""
+    from rewardmodel.jobs import run_job
+
+    run = RunDir(tmp_path_factory.mktemp("runs") / "dpo").create(make_spec("dpo", report_samples=2))
+    assert run_job(run, show=False) == "succeeded", run.read_status()["error"]
+    return run

