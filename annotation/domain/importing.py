@@ -98,8 +98,8 @@ def import_files(
     """Import the files in the order in which they refer to each other; return what was stored.
 
     `progress` is told a file's name and how many of its rows are done, after each batch. A dry run does it all and
-    takes it back. Raises ImportRefused with file, line and field at the first thing that is wrong; nothing of that
-    file is stored then, and nothing at all where the fault shows without the database.
+    takes it back. Raises ImportRefused with file, line and field at the first thing that is wrong; nothing of any of
+    the files is stored then.
     """
     if format not in FORMATS:
         raise ValueError(f"Unknown format {format!r}; use one of {', '.join(FORMATS)}.")
@@ -110,11 +110,9 @@ def import_files(
     jobs.sort(key=lambda job: job.kind.rank)
     for job in jobs:
         _check_file(job)
-    if not dry_run:
-        return _store_files(jobs, progress)
     with transaction.atomic():
         counts = _store_files(jobs, progress)
-        transaction.set_rollback(True)
+        transaction.set_rollback(dry_run)
     return counts
 
 

@@ -435,7 +435,7 @@ def test_the_same_file_in_two_projects_is_stored_in_both(project, put):
 # One transaction a file, in batches
 
 
-def test_a_file_with_a_late_fault_leaves_nothing_and_the_file_before_it_stays(project, put, monkeypatch):
+def test_a_late_fault_in_one_file_leaves_nothing_of_any_file(project, put, monkeypatch):
     monkeypatch.setattr(importing, "BATCH_ROWS", 2)
     items = [{**ITEM, "item_id": f"i{n}"} for n in range(6)]
     annotations = [{"item_id": f"i{n}", "annotator": "x", "ranks": [1, 2, 3]} for n in range(6)]
@@ -446,9 +446,7 @@ def test_a_file_with_a_late_fault_leaves_nothing_and_the_file_before_it_stays(pr
         "annotations.jsonl, line 7, field 'item_id': there is no item 'nobody'; "
         "import items.jsonl before or with this file"
     )
-    assert count_rows() == {
-        "Prompt": 1, "Response": 18, "Slate": 6, "SlateResponse": 18, "Slot": 12, "Ranking": 0, "Membership": 0,
-    }  # fmt: skip
+    assert set(count_rows().values()) == {0}
 
 
 def test_a_fault_in_the_shape_of_any_file_stores_nothing_of_the_others(project, put):
