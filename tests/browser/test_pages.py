@@ -1,0 +1,101 @@
+"""The main pages in a real browser: nothing that axe finds wrong, nothing that the policy stops, live curves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.utils import timezone
+from playwright.sync_api import Page, expect
+
+from annotation.domain.assigning import claim_slot
+from annotation.domain.ranking import submit_ranking
+from annotation.domain.runs import queue_run, run_directory
+from annotation.domain.snapshots import freeze_snapshot
+from annotation.models import Membership, Model, Run
+from tests.annotation.factories import make_member, make_project, make_slate
+from tests.views.test_pages import REPORT
+
+OpenPage = Callable[..., Page]
+# heading-order and region speak of taste on pages as small as ours; everything that blocks a person stays on.
+AXE = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
+ENGINEER_PAGES = [
+    "", "guidelines/", "data/", "snapshots/", "snapshots/1/", "runs/", "runs/1/", "runs/new/?method=dpo",
+    "models/", "models/1/",
+]  # fmt: skip
+ADMIN_PAGES = ["members/", "import/", "rank/", "history/"]
+
+
+@pytest.fixture
+def people() -> dict[str, Membership]:
+    """A project with a judgement, a snapshot, a finished run and a model; who is in it, by role."""
+    project = make_project(slug="browser", overlap=3)
+    for _number in range(3):
+        make_slate(project)
+    members = {role: make_member(project, role=role) for role in ("annotator", "admin", "engineer")}
+    for role in ("annotator", "admin"):
+        lease = claim_slot(members[role])
+        assert lease is not None
+        submit_ranking(members[role], token=lease.token, tiers=[[0], [1, 2], [3]], active_ms=41_000)
+    claim_slot(members["admin"])
+    snapshot = freeze_snapshot(project, format="trl-preference")
+    finish(queue_run(project, method="reward", settings={}, snapshot=snapshot))
+    Model.objects.create(project=project, pk=1, name="base", kind="policy", location="smollm2-135m-instruct")
+    return members
+
+
+def finish(run: Run) -> None:
+    now = timezone.now()
+    Run.objects.filter(pk=run.pk).update(state="succeeded", report=REPORT, started_at=now, finished_at=now)
+    add_metrics(run, range(1, 41))
+
+
+def add_metrics(run: Run, steps: range) -> None:
+    directory = run_directory(run)
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "metrics.jsonl").open("a") as file:
+        for step in steps:
+            file.write(json.dumps({"step": step, "time": 0.0, "loss": 1 / step, "accuracy": 0.5 + step / 100}) + "\n")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_wrong(open_page: OpenPage, people: dict[str, Membership], scheme: str) -> None:
+    found = []
+    for role, addresses in (("engineer", ENGINEER_PAGES), ("admin", ADMIN_PAGES), ("annotator", [""])):
+        page = open_page(people[role].user, color_scheme=scheme)
+        for address in addresses:
+            page.goto(f"/projects/browser/{address}")
+            results = Axe().run(page, options=AXE)
+            found += [
+                (address, violation["id"], [node["html"][:120] for node in violation["nodes"]][:3])
+                for violation in results.response["violations"]
+            ]
+    assert found == []
+
+
+def test_curves_grow_while_the_run_goes_on(open_page: OpenPage, people: dict[str, Membership]) -> None:
+    snapshot = people["engineer"].project.snapshots.get()
+    run = queue_run(people["engineer"].project, method="reward", settings={}, snapshot=snapshot)
+    page = open_page(people["engineer"].user)
+    page.goto(f"/projects/browser/runs/{run.number}/")
+    expect(page.locator("#curves")).to_have_text("The first numbers come after a few steps.")
+    later = timezone.now() + timedelta(minutes=5)
+    status = {"phase": "training", "step": 7, "total_steps": 40, "eta_seconds": 75}
+    Run.objects.filter(pk=run.pk).update(state="running", deadline=later, status=status)
+    add_metrics(run, range(1, 8))
+    expect(page.locator("#curves canvas")).to_have_count(2)
+    expect(page.locator(".curve-title").first).to_contain_text("step 7")
+    expect(page.locator("#run-state")).to_contain_text("step 7 of 40")
+    expect(page.locator("#run-state")).to_contain_text("1 min 15 s left")
+    finish(run)
+    expect(page.locator(".figure.huge")).to_have_text("71.0 %")
+
+
+def test_a_phone_needs_no_sideways_scrolling(open_page: OpenPage, people: dict[str, Membership]) -> None:
+    page = open_page(people["engineer"].user, viewport={"width": 390, "height": 844})
+    for address in ENGINEER_PAGES:
+        page.goto(f"/projects/browser/{address}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, address

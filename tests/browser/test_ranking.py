@@ -1,0 +1,257 @@
+"""The ranking page in a real browser: by keyboard, by drag, without JavaScript, with a lost network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from annotation.models import Lease, Membership, Ranking, Skip
+from tests.annotation.factories import make_member, make_project, make_slate
+
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture
+def annotator() -> Membership:
+    project = make_project(slug="browser")
+    for _number in range(4):
+        make_slate(project)
+    return make_member(project, name="ann")
+
+
+def start(open_page: OpenPage, annotator: Membership, **options: Any) -> Page:
+    page = open_page(annotator.user, **options)
+    page.goto("/projects/browser/rank/")
+    page.get_by_role("button", name="Start ranking").click()
+    if options.get("java_script_enabled", True):
+        expect(page.locator("#tierbar .chip")).to_have_count(4)
+    return page
+
+
+def press(page: Page, *keys: str) -> None:
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def on_screen(page: Page) -> tuple[str, list[str]]:
+    """The token and the texts of the slate as they stand on screen, from A on."""
+    token = page.locator("#ranking [name=token]").input_value()
+    return token, page.locator(".response > .text").all_inner_texts()
+
+
+def bar(page: Page) -> str:
+    return re.sub(r"\s+", " ", page.locator("#tierbar").inner_text()).strip()
+
+
+def texts_of(ranking: Ranking) -> list[set[str]]:
+    texts = {response.pk: response.text for response in ranking.slate.responses.all()}
+    return [{texts[response_id] for response_id in tier} for tier in ranking.tiers]
+
+
+def stored(token: str) -> Ranking:
+    return Ranking.objects.get(token=token)
+
+
+def test_three_slates_by_keyboard_alone(open_page: OpenPage, annotator: Membership) -> None:
+    """What is pressed on positions is stored of the texts that stood there, in three different orders."""
+    page = open_page(annotator.user)
+    page.goto("/projects/browser/rank/")
+    page.get_by_role("button", name="Start ranking").focus()
+    press(page, "Enter")
+    expect(page.locator("#tierbar .chip")).to_have_count(4)
+
+    seen = []
+    plans = [
+        (["1", "ArrowRight", "2", "ArrowRight", "3", "Tab", "4"], [[0], [1], [2], [3]]),
+        (["2", "ArrowRight", "=", "ArrowRight", "1", "ArrowRight", "=", "ArrowRight", "3"], [[2, 3], [1], [0]]),
+        (["4", "ArrowLeft", "1", "ArrowLeft", "2", "ArrowLeft", "3", "0", "="], [[3], [2, 1], [0]]),
+    ]
+    for keys, tiers in plans:
+        token, texts = on_screen(page)
+        press(page, *keys, "Control+Enter")
+        expect(page.locator(f"#ranking [name=token][value='{token}']")).to_have_count(0)
+        expect(page.locator("#saved")).to_have_text("saved ✓")
+        assert texts_of(stored(token)) == [{texts[i] for i in tier} for tier in tiers]
+        seen.append((token, texts))
+
+    expect(page.locator("#progress")).to_contain_text("3 today")
+    canonical = {str(lease.token): list(lease.slot.slate.responses.order_by("places__position")) for lease in leases()}
+    assert any(texts != [response.text for response in canonical[token]] for token, texts in seen)
+    assert all(stored(token).active_ms is not None for token, _texts in seen)
+
+
+def leases() -> list[Lease]:
+    return list(Lease.objects.select_related("slot__slate"))
+
+
+def test_a_drag_places_ties_and_takes_out(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator)
+    token, texts = on_screen(page)
+
+    def drag(letter: str, tier: int) -> None:
+        chip = page.locator("#tierbar .chip", has_text=letter)
+        chip.drag_to(page.locator(f"#tierbar .zone[data-tier='{tier}']"))
+
+    for letter, tier in (("B", 1), ("A", 2), ("D", 1), ("C", 3)):
+        drag(letter, tier)
+    assert bar(page) == "1 B = D 2 A 3 C 4 not placed"
+    drag("C", 0)
+    assert bar(page) == "1 B = D 2 A 3 4 not placed C"
+    page.locator(".response[data-letter=C] .tiers label", has_text="4").click()
+    page.locator("#submit").click()
+    expect(page.locator("#saved")).to_have_text("saved ✓")
+    assert texts_of(stored(token)) == [{texts[1], texts[3]}, {texts[0]}, {texts[2]}]
+
+
+def test_without_javascript_it_is_a_form(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator, java_script_enabled=False)
+    token, texts = on_screen(page)
+    for position, tier in enumerate((2, 1, 1)):
+        page.locator(f"[name=tier_{position}][value='{tier}']").check(force=True)
+    page.locator("[name=rationale]").fill("C and B are right.")
+    page.locator("#submit").click()
+    expect(page.locator("#problems")).to_have_text("Response D is not placed.")
+    expect(page.locator("[name=rationale]")).to_have_value("C and B are right.")
+    page.locator("[name=tier_3][value='4']").check(force=True)
+    page.locator("#submit").click()
+    expect(page.locator("#saved")).to_contain_text("Saved ✓")
+    assert texts_of(stored(token)) == [{texts[1], texts[2]}, {texts[0]}, {texts[3]}]
+
+    page.locator("#skip summary").click()
+    page.locator("#skip-reason").fill("not my subject")
+    page.get_by_role("button", name="Skip this slate").click()
+    expect(page.locator("#ranking")).to_be_visible()
+    assert Skip.objects.get().reason == "not my subject"
+
+
+def test_undo_amends_the_last_ranking_and_comes_back(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator)
+    token, texts = on_screen(page)
+    press(page, "1", "ArrowRight", "2", "ArrowRight", "3", "ArrowRight", "4", "Control+Enter")
+    expect(page.locator("#saved")).to_have_text("saved ✓")
+    following, _texts = on_screen(page)
+    press(page, "1", "u")
+    expect(page.locator(".tag")).to_have_text("amending")
+    assert on_screen(page)[1] == texts
+    assert bar(page) == "1 A 2 B 3 C 4 D not placed"
+    press(page, "4", "ArrowLeft", "1", "Control+Enter")
+    expect(page.locator(".tag")).to_have_count(0)
+    amended = Ranking.objects.get(supersedes__token=token)
+    assert texts_of(amended) == [{texts[3]}, {texts[1]}, {texts[2]}, {texts[0]}]
+    assert on_screen(page)[0] == following
+    assert bar(page).startswith("1 A")  # what had been begun on the next slate is still there
+
+
+def test_a_double_submit_is_one_ranking(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator)
+    token, _texts = on_screen(page)
+    press(page, "1", "ArrowRight", "2", "ArrowRight", "3", "ArrowRight", "4")
+    page.evaluate("() => { const b = document.getElementById('submit'); b.click(); b.click(); }")
+    expect(page.locator("#saved")).to_have_text("saved ✓")
+    page.wait_for_load_state("networkidle")
+    assert Ranking.objects.filter(token=token).count() == 1
+    assert Ranking.objects.count() == 1
+
+
+def test_a_lost_network_loses_nothing(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator)
+    token, texts = on_screen(page)
+    press(page, "1", "ArrowRight", "=", "ArrowRight", "3", "ArrowRight", "2")
+    page.locator("[name=rationale]").fill("kept 1 2 3")
+    page.context.set_offline(True)
+    page.locator("#submit").click()
+    expect(page.locator("#trouble")).to_contain_text("the server cannot be reached")
+    assert not Ranking.objects.exists()
+    page.context.set_offline(False)
+    page.reload()  # even a reload keeps what was entered
+    assert bar(page) == "1 A = B 2 D 3 C 4 not placed"
+    expect(page.locator("[name=rationale]")).to_have_value("kept 1 2 3")
+    page.context.set_offline(True)
+    page.locator("#submit").click()
+    expect(page.locator("#retry")).to_be_visible()
+    page.context.set_offline(False)
+    page.locator("#retry").click()
+    expect(page.locator("#saved")).to_have_text("saved ✓")
+    ranking = stored(token)
+    assert texts_of(ranking) == [{texts[0], texts[1]}, {texts[3]}, {texts[2]}]
+    assert ranking.rationale == "kept 1 2 3"
+
+
+def test_keys_do_what_they_say_and_stay_out_of_text_fields(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator)
+    token, _texts = on_screen(page)
+    press(page, "1", "Control+Enter")
+    expect(page.locator("#problems")).to_have_text("Responses B, C, D are not placed.")
+    expect(page.locator(".response.current")).to_have_attribute("data-letter", "B")
+    expect(page.locator("#announcer")).to_have_text("Response A: tier 1")
+    press(page, "7")
+    expect(page.locator("#announcer")).to_have_text("There are 4 tiers.")
+    press(page, "=")
+    expect(page.locator("#announcer")).to_have_text("Response B: tier 1, tied with A")
+
+    press(page, "Enter")
+    expect(page.locator(".response:visible")).to_have_count(1)
+    press(page, "ArrowRight")
+    expect(page.locator(".response:visible")).to_have_attribute("data-letter", "C")
+    press(page, "Escape")
+    expect(page.locator(".response:visible")).to_have_count(4)
+
+    press(page, "?")
+    expect(page.locator("#keys")).to_be_visible()
+    press(page, "Escape", "g")
+    expect(page.locator("#guidelines")).to_be_visible()
+    press(page, "2")
+    press(page, "Escape")
+    expect(page.locator("#guidelines")).to_be_hidden()
+
+    page.locator("[name=rationale]").focus()
+    page.keyboard.type("1x=s?ug0")
+    expect(page.locator("[name=rationale]")).to_have_value("1x=s?ug0")
+    assert bar(page) == "1 A = B 2 3 4 not placed C D"
+    assert not page.locator("[name=all_bad]").is_checked()
+    press(page, "Escape", "x")
+    assert page.locator("[name=all_bad]").is_checked()
+    press(page, "x", "s")
+    page.keyboard.type("too long")
+    press(page, "Enter")
+    expect(page.locator(f"#ranking [name=token][value='{token}']")).to_have_count(0)
+    assert Skip.objects.get().reason == "too long"
+    assert not Ranking.objects.exists()
+
+
+def test_the_end_is_said_and_idle_time_does_not_count(open_page: OpenPage, annotator: Membership) -> None:
+    page = open_page(annotator.user)
+    page.clock.install()
+    page.goto("/projects/browser/rank/")
+    page.get_by_role("button", name="Start ranking").click()
+    expect(page.locator("#tierbar .chip")).to_have_count(4)
+    token, _texts = on_screen(page)
+    press(page, "1", "ArrowRight", "2", "ArrowRight")
+    page.clock.fast_forward(10 * 60_000)  # ten minutes away: one minute of them counts
+    press(page, "3", "ArrowRight", "4", "Control+Enter")
+    expect(page.locator("#saved")).to_have_text("saved ✓")
+    active = stored(token).active_ms
+    assert active is not None
+    assert 60_000 <= active < 75_000
+    for _slate in range(3):
+        token, _texts = on_screen(page)
+        press(page, "1", "ArrowRight", "=", "ArrowRight", "=", "ArrowRight", "=", "Control+Enter")
+        expect(page.locator(f"#ranking [name=token][value='{token}']")).to_have_count(0)
+    expect(page.locator("main")).to_contain_text("Nothing is left for you to rank.")
+    assert Ranking.objects.count() == 4
+
+
+def test_on_a_phone_one_response_fills_the_screen(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator, viewport={"width": 390, "height": 844}, has_touch=True)
+    token, texts = on_screen(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert {round(box.bounding_box()["width"]) for box in page.locator(".response").all()} == {390}  # type: ignore[index]
+    for letter, tier in zip("ABCD", (1, 2, 3, 3), strict=True):
+        page.locator(f".response[data-letter={letter}] .tiers label", has_text=str(tier)).tap()
+    page.locator("#submit").tap()
+    expect(page.locator("#saved")).to_have_text("saved ✓")
+    assert texts_of(stored(token)) == [{texts[0]}, {texts[1]}, {texts[2], texts[3]}]

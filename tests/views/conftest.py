@@ -1,0 +1,67 @@
+"""A project with everything in it, one member of each role, and a client for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from annotation.domain.assigning import claim_slot
+from annotation.domain.ranking import submit_ranking
+from annotation.domain.runs import queue_run
+from annotation.domain.snapshots import freeze_snapshot
+from annotation.models import Membership, Model, Project, Ranking, Run, Snapshot
+from tests.annotation.factories import make_member, make_project, make_slate, make_user
+
+ROLES = ("annotator", "reviewer", "admin", "engineer")
+
+
+@dataclass
+class World:
+    """What the tests of the views look at."""
+
+    project: Project
+    members: dict[str, Membership]
+    ranking: Ranking
+    snapshot: Snapshot
+    run: Run
+    model: Model
+
+    def user(self, role: str) -> User:
+        """The person behind a role."""
+        user = self.members[role].user
+        assert user is not None
+        return user
+
+    def client(self, who: str) -> Client:
+        """A client signed in as a member of that role, as a "stranger", or as nobody ("")."""
+        client = Client()
+        if who == "stranger":
+            client.force_login(make_user())
+        elif who:
+            client.force_login(self.user(who))
+        return client
+
+
+@pytest.fixture
+def world(db: None) -> World:
+    """Three slates, one of them ranked; a snapshot, a queued run on it, and a policy."""
+    project = make_project(slug="circle", overlap=3)
+    members = {role: make_member(project, role=role) for role in ROLES}
+    for _number in range(3):
+        make_slate(project)
+    lease = claim_slot(members["annotator"])
+    assert lease is not None
+    tiers = [[0], [1, 2], [3]]
+    ranking = submit_ranking(members["annotator"], token=lease.token, tiers=tiers, active_ms=41_000).ranking
+    snapshot = freeze_snapshot(project, format="trl-preference")
+    return World(
+        project=project,
+        members=members,
+        ranking=ranking,
+        snapshot=snapshot,
+        run=queue_run(project, method="reward", settings={"max_steps": 2}, snapshot=snapshot),
+        model=Model.objects.create(project=project, name="base", kind="policy", location="smollm2-135m-instruct"),
+    )

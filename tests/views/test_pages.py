@@ -1,0 +1,367 @@
+"""The other pages: import, snapshots, runs, models, guidelines, members, plots."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils import timezone
+
+from annotation.domain.runs import run_directory
+from annotation.models import Membership, Model, Project, Run, Snapshot
+from annotation.templatetags.plots import beats_baselines, interval_plot, interval_rows
+from annotation.templatetags.preferee import duration, guideline_markup, percent
+from annotation.views.runs import log_tail, metric_names, metric_table
+from tests.annotation.factories import make_user
+from tests.views.conftest import World
+
+REPORT = {
+    "heldout": {"n": 200, "n_prompts": 40, "accuracy": 0.71, "interval": [0.64, 0.77], "log_loss": 0.58,
+                "interval_by_prompt": [0.62, 0.79]},
+    "baselines": {
+        "longer_wins": {"accuracy": 0.55, "interval": [0.48, 0.62]},
+        "untrained": {"accuracy": 0.5, "interval": [0.43, 0.57]},
+    },
+    "dropped": {"train": {"too_long": 3}, "test": {}},
+    "samples": [{"prompt": [{"role": "user", "content": "Why <b>?"}], "before": "old", "after": "new"}],
+    "simulated": True,
+}  # fmt: skip
+
+
+def url(world: World, route: str, **kwargs: object) -> str:
+    return reverse(route, kwargs={"slug": world.project.slug} | kwargs)
+
+
+@pytest.fixture
+def finished(world: World) -> Run:
+    now = timezone.now()
+    Run.objects.filter(pk=world.run.pk).update(
+        state="succeeded", report=REPORT, started_at=now, finished_at=now, status={"versions": {"torch": "2.13"}}
+    )
+    directory = run_directory(world.run)
+    directory.mkdir(parents=True)
+    rows = [{"step": step, "time": 0, "loss": 1 / step, "epoch": 0.1} for step in range(1, 31)]
+    (directory / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (directory / "log.txt").write_text("loading\nhalf\rwhole line\n")
+    world.run.refresh_from_db()
+    return world.run
+
+
+def test_an_upload_is_counted_and_the_same_again_is_skipped(world: World) -> None:
+    client = world.client("admin")
+    text = b'{"id": "new-1", "prompt": "Why?"}\n{"id": "new-2", "prompt": "How?"}\n'
+    counts = []
+    for dry in ("on", "", ""):
+        upload = SimpleUploadedFile("prompts.jsonl", text)
+        data = {"uploads": [upload], "format": "auto"} | ({"dry_run": dry} if dry else {})
+        answer = client.post(url(world, "import_data"), data)
+        assert answer.status_code == 200
+        counts.append((answer.context["counts"].prompts, world.project.prompts.count()))
+    assert counts == [(2, 3), (2, 5), (0, 5)]
+
+
+def test_a_bad_row_is_named_and_nothing_is_stored(world: World) -> None:
+    upload = SimpleUploadedFile("broken.jsonl", b'{"id": "a", "prompt": "Why?"}\n{"id": "b", \n')
+    answer = world.client("admin").post(url(world, "import_data"), {"uploads": [upload], "format": "auto"})
+    assert answer.status_code == 422
+    assert "broken.jsonl, line 2" in answer.content.decode()
+    assert world.project.prompts.count() == 3
+
+
+def test_no_file_is_said_plainly(world: World) -> None:
+    answer = world.client("admin").post(url(world, "import_data"), {"format": "auto"})
+    assert answer.status_code == 422
+    assert "This field is required." in answer.content.decode()
+
+
+def test_freezing_leads_to_the_snapshot(world: World) -> None:
+    world.project.prompts.update(metadata={"category": "b"})
+    data = {"format": "rankings", "split_seed": 7, "annotator_kinds": ["person"], "categories": "a, b ,"}
+    answer = world.client("engineer").post(url(world, "snapshot_list"), data)
+    snapshot = Snapshot.objects.get(number=2)
+    assert answer.headers["Location"] == url(world, "snapshot_detail", number=2)
+    assert (snapshot.format, snapshot.split_seed, snapshot.created_by) == (
+        "rankings", 7, world.user("engineer"),
+    )  # fmt: skip
+    assert snapshot.filters["categories"] == ["a", "b"]
+    assert snapshot.filters["annotator_kinds"] == ["person"]
+
+
+def test_filters_that_let_nothing_in_are_said_plainly(world: World) -> None:
+    data = {"format": "rankings", "split_seed": 0, "categories": "no such category"}
+    answer = world.client("engineer").post(url(world, "snapshot_list"), data)
+    assert answer.status_code == 422
+    assert "Nothing to freeze" in answer.content.decode()
+
+
+def test_dates_the_wrong_way_round_are_refused(world: World) -> None:
+    data = {"format": "rankings", "split_seed": 0, "since": "2026-02-01", "until": "2026-01-01"}
+    answer = world.client("engineer").post(url(world, "snapshot_list"), data)
+    assert answer.status_code == 422
+    assert Snapshot.objects.count() == 1
+
+
+def test_a_snapshot_shows_its_hash_and_gives_its_files_only(world: World) -> None:
+    client = world.client("engineer")
+    body = client.get(url(world, "snapshot_detail", number=1)).content.decode()
+    assert world.snapshot.sha256 in body
+    for entry in world.snapshot.manifest["files"]:
+        answer = client.get(url(world, "snapshot_file", number=1, name=entry["path"]))
+        assert len(b"".join(answer.streaming_content)) == entry["bytes"]  # type: ignore[attr-defined]
+        assert answer.headers["Content-Disposition"].startswith("attachment")
+    for name in ("../1/train.jsonl", "/etc/passwd", "train", "parquet"):
+        assert client.get(f"/projects/circle/snapshots/1/files/{name}").status_code == 404
+
+
+def test_starting_a_run_queues_what_was_filled_in(world: World) -> None:
+    data = {"method": "dpo", "snapshot": 1, "tuning": "lora", "beta": "0.3", "max_steps": "5", "learning_rate": ""}
+    answer = world.client("engineer").post(url(world, "run_new"), data)
+    run = Run.objects.get(number=2)
+    assert answer.headers["Location"] == url(world, "run_detail", number=2)
+    assert (run.method, run.snapshot, run.spec) == (
+        "dpo",
+        world.snapshot,
+        {"tuning": "lora", "beta": 0.3, "max_steps": 5},
+    )
+
+
+def test_the_start_form_is_filled_from_the_address(world: World) -> None:
+    client = world.client("engineer")
+    body = client.get(url(world, "run_new") + f"?method=dpo&snapshot=1&model={world.model.pk}").content.decode()
+    assert 'name="method" value="dpo"' in body
+    assert f'<option value="{world.model.pk}" selected>' in body
+    assert client.get(url(world, "run_new") + "?method=nonsense").status_code == 404
+    assert client.post(url(world, "run_new"), {"method": "nonsense"}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"method": "reward", "snapshot": 9}, "Select a valid choice"),
+        ({"method": "reward", "snapshot": 1, "batch_size": "0"}, "greater than or equal to 1"),
+        ({"method": "reward", "snapshot": 1, "learning_rate": "0"}, "must be above 0"),
+        ({"method": "score"}, "This field is required."),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused_with_the_reason(world: World, data: dict[str, object], said: str) -> None:
+    answer = world.client("engineer").post(url(world, "run_new"), data)
+    assert answer.status_code == 422
+    assert said in answer.content.decode()
+    assert Run.objects.count() == 1
+
+
+def test_responses_are_generated_from_the_page_of_a_policy(world: World) -> None:
+    client = world.client("engineer")
+    page = client.get(url(world, "model_detail", pk=world.model.pk)).content.decode()
+    assert 'name="prompt_count"' in page
+    assert 'name="n" value="4"' in page  # as many as fill a slate
+    data = {"method": "generate", "base_model": world.model.pk, "prompt_count": 2, "n": 4, "mix": "on"}
+    client.post(url(world, "run_new"), data)
+    run = Run.objects.get(method="generate")
+    assert run.base_model == world.model
+    assert (run.spec["prompt_count"], run.spec["n"], run.spec["mix"]) == (2, 4, True)
+
+
+def test_scoring_is_started_from_the_page_of_a_reward_model(world: World) -> None:
+    scorer = Model.objects.create(project=world.project, name="rm", kind="reward", location="rm")
+    client = world.client("engineer")
+    assert "Score responses" in client.get(url(world, "model_detail", pk=scorer.pk)).content.decode()
+    client.post(url(world, "run_new"), {"method": "score", "base_model": scorer.pk})
+    assert Run.objects.get(method="score").base_model == scorer
+
+
+def test_a_queued_run_is_polled_and_can_be_cancelled(world: World) -> None:
+    client = world.client("engineer")
+    body = client.get(url(world, "run_detail", number=1)).content.decode()
+    assert 'hx-trigger="every 2s"' in body
+    client.post(url(world, "run_cancel", number=1))
+    assert Run.objects.get(number=1).state == "cancelled"
+    state = client.get(url(world, "run_state", number=1), headers={"HX-Request": "true"})
+    assert "hx-get" not in state.content.decode()
+    assert state.headers["HX-Refresh"] == "true"
+
+
+def test_a_finished_run_shows_its_figure_beside_the_baselines(world: World, finished: Run) -> None:
+    body = world.client("engineer").get(url(world, "run_detail", number=1)).content.decode()
+    for said in (
+        "71.0 %",
+        "longer wins",
+        "untrained model",
+        "Why &lt;b&gt;?",
+        "train: too long 3",
+        "torch",
+        "whole line",
+    ):
+        assert said in body
+    assert "learned from simulated judgements" in body
+    assert "Register model" in body
+    assert "hx-get" not in body
+
+
+def test_metrics_are_read_on_from_where_one_stopped(world: World, finished: Run) -> None:
+    client = world.client("engineer")
+    address = url(world, "run_metrics", number=1)
+    assert len(client.get(address).json()["rows"]) == 30
+    answer = client.get(address + "?after=28").json()
+    assert ([row["step"] for row in answer["rows"]], answer["next"], answer["active"]) == ([29, 30], 30, False)
+    assert client.get(address + "?after=-1").json()["next"] == 30
+
+
+def test_registering_a_run_makes_a_model_once(world: World, finished: Run) -> None:
+    client = world.client("engineer")
+    for name in ("helper", "helper again"):
+        answer = client.post(url(world, "run_register", number=1), {"name": name})
+    model = Model.objects.get(run=finished)
+    assert (model.name, model.kind) == ("helper", "reward")
+    assert answer.headers["Location"] == url(world, "model_detail", pk=model.pk)
+    body = client.get(answer.headers["Location"]).content.decode()
+    assert "71.0 %" in body
+    assert world.snapshot.sha256 in body
+
+
+def test_a_run_that_has_no_model_registers_none(world: World) -> None:
+    answer = world.client("engineer").post(url(world, "run_register", number=1), {"name": "too soon"}, follow=True)
+    assert "Only a training run that succeeded" in answer.content.decode()
+    assert world.client("engineer").post(url(world, "run_register", number=1), {"name": ""}).status_code == 302
+    assert Model.objects.count() == 1
+
+
+def test_the_project_page_answers_four_questions(world: World, finished: Run) -> None:
+    body = world.client("engineer").get(url(world, "project_detail")).content.decode()
+    for said in ("How much is done", "How far people agree", "What the model learned", "71.0 %", "What to do next"):
+        assert said in body
+
+
+def test_an_annotator_sees_their_own_part_of_the_project_only(world: World, finished: Run) -> None:
+    body = world.client("annotator").get(url(world, "project_detail")).content.decode()
+    assert "slates ranked by you" in body
+    for hidden in ("What the model learned", "comparisons", "snapshots/", "71.0 %"):
+        assert hidden not in body
+
+
+def test_the_share_of_simulated_judgements_is_shown(world: World) -> None:
+    Membership.objects.filter(pk=world.ranking.annotator_id).update(kind="simulated", user=None)
+    body = world.client("engineer").get(url(world, "project_detail")).content.decode()
+    assert "100 % of judgements simulated" in body
+
+
+def test_publishing_guidelines_adds_a_version(world: World) -> None:
+    client = world.client("admin")
+    client.post(url(world, "guidelines"), {"text": "Judge **truth** first."})
+    body = client.get(url(world, "guidelines")).content.decode()
+    assert "<strong>truth</strong>" in body
+    assert "Rank by how helpful" in client.get(url(world, "guidelines") + "?version=1").content.decode()
+    assert client.get(url(world, "guidelines") + "?version=9").status_code == 404
+    assert client.post(url(world, "guidelines"), {"text": ""}).status_code == 422
+
+
+def test_an_admin_sets_the_role_of_an_existing_user(world: World) -> None:
+    client = world.client("admin")
+    user = make_user("newcomer")
+    client.post(url(world, "member_list"), {"username": "newcomer", "role": "reviewer"})
+    assert Membership.objects.get(user=user).role == "reviewer"
+    answer = client.post(url(world, "member_list"), {"username": "nobody", "role": "reviewer"})
+    assert answer.status_code == 422
+    assert "no user named nobody" in answer.content.decode()
+
+
+def test_staff_make_a_project_and_are_its_admin(world: World) -> None:
+    client = world.client("admin")
+    user = world.user("admin")
+    user.is_staff = True
+    user.save()
+    data = {"name": "Second", "slug": "second", "slate_size": 3, "overlap": 2, "guidelines": "Be kind."}
+    assert client.post(reverse("project_new"), data).status_code == 302
+    assert Membership.objects.get(project__slug="second").role == "admin"
+    for slug in ("second", "new", "no spaces"):
+        assert client.post(reverse("project_new"), data | {"slug": slug}).status_code == 422
+    assert Project.objects.count() == 2
+
+
+def test_signing_in_and_out(world: World) -> None:
+    make_user("walker")
+    client = world.client("")
+    wrong = client.post(reverse("login"), {"username": "walker", "password": "wrong"})
+    assert wrong.status_code == 200
+    assert client.post(reverse("login"), {"username": "walker", "password": "correct horse"}).status_code == 302
+    assert client.post(reverse("logout")).headers["Location"] == reverse("login")
+
+
+def test_the_language_can_be_chosen(world: World) -> None:
+    client = world.client("admin")
+    client.post(reverse("set_language"), {"language": "zh-hans", "next": "/"})
+    assert '<html lang="zh-hans">' in client.get("/").content.decode()
+
+
+def test_what_is_not_there_is_said_plainly(world: World) -> None:
+    answer = world.client("admin").get("/nowhere/")
+    assert answer.status_code == 404
+    assert "There is nothing at this address" in answer.content.decode()
+
+
+def test_guidelines_are_escaped_before_they_are_marked_up() -> None:
+    text = "# Title <i>\n\nOne **bold** and `code`.\n\n- first\n- second\n\n1. one\n2. two"
+    assert guideline_markup(text).split("\n") == [
+        "<h2>Title &lt;i&gt;</h2>",
+        "<p>One <strong>bold</strong> and <code>code</code>.</p>",
+        "<ul><li>first</li><li>second</li></ul>",
+        "<ol><li>one</li><li>two</li></ol>",
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "#hashtag", "#\n#\n", "##### five", "**", "`", "-", "1.", "# a\ntext\n# b"])
+def test_odd_guidelines_are_shown_all_the_same(text: str) -> None:
+    assert "".join(text.replace("# ", "").split()) in "".join(re.sub(r"</?\w+>", "", guideline_markup(text)).split())
+
+
+def test_the_page_of_a_failure_needs_nothing_that_may_have_failed() -> None:
+    assert "The server failed" in render_to_string("500.html")
+
+
+def test_numbers_are_short() -> None:
+    assert (percent(0.7312), percent(None), percent("")) == ("73.1 %", "–", "–")
+    assert (duration(59.6), duration(75), duration(7260), duration(None)) == (
+        "1 min 0 s",
+        "1 min 15 s",
+        "2 h 1 min",
+        "–",
+    )
+
+
+def test_the_plot_starts_below_its_lowest_interval() -> None:
+    """The axis runs from 0.4 (x=170) to 1 (x=640); 0.7 lies in the middle, at 405."""
+    heldout: dict[str, Any] = {"accuracy": 0.7, "interval": [0.6, 0.8]}
+    report = {"heldout": heldout, "baselines": {"longer_wins": {"accuracy": 0.5}}}
+    rows = interval_rows(report)
+    assert [mark["x"] for mark in interval_plot(rows)["marks"]] == [405.0, 248.3]
+    heldout["interval"] = [0.31, 0.8]
+    assert interval_plot(interval_rows(report))["ticks"][0]["label"] == "30 %"
+    assert interval_rows(None) == interval_rows({}) == []
+
+
+def test_the_model_beats_a_baseline_only_where_its_whole_interval_does() -> None:
+    def rows(low: float, by_prompt: float) -> list[object]:
+        heldout = {"accuracy": 0.7, "interval": [low, 0.8], "interval_by_prompt": [by_prompt, 0.85]}
+        return interval_rows({"heldout": heldout, "baselines": {"longer_wins": {"accuracy": 0.6}}})  # type: ignore
+
+    assert [beats_baselines(rows(*case)) for case in [(0.65, 0.62), (0.65, 0.58), (0.55, 0.62)]] == [  # type: ignore
+        True, False, False,
+    ]  # fmt: skip
+
+
+def test_the_table_of_metrics_is_thinned_and_keeps_the_end() -> None:
+    rows = [{"step": step, "time": 1.0, "loss": step / 10} for step in range(1, 101)]
+    table = metric_table(rows)
+    assert metric_names(rows) == ["loss"]
+    assert len(table) <= 12
+    assert table[-1] == [100, 10.0]
+    assert metric_table([]) == []
+
+
+def test_the_log_of_a_run_without_one_is_empty(world: World) -> None:
+    assert log_tail(world.run) == ""

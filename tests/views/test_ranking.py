@@ -1,0 +1,226 @@
+"""The ranking page as a form: what it shows, what it stores, what it hides."""
+
+from __future__ import annotations
+
+import json
+import re
+from uuid import UUID, uuid4
+
+import pytest
+from django.db.models import Value
+from django.db.models.functions import Concat
+from django.test import Client
+from django.urls import reverse
+
+from annotation.domain.assigning import claim_slot, live_lease
+from annotation.models import Lease, Prompt, Ranking, Response, Skip, Slate
+from annotation.views.ranking import progress_text
+from tests.views.conftest import World
+
+JSON = {"Accept": "application/json"}
+
+
+def url(world: World, name: str, **kwargs: object) -> str:
+    return reverse(name, kwargs={"slug": world.project.slug} | kwargs)
+
+
+@pytest.fixture
+def lease(world: World) -> Lease:
+    claimed = claim_slot(world.members["annotator"])
+    assert claimed is not None
+    return claimed
+
+
+@pytest.fixture
+def client(world: World) -> Client:
+    return world.client("annotator")
+
+
+def fields(lease: Lease, *tiers: int | str, **more: object) -> dict[str, object]:
+    placed: dict[str, object] = {f"tier_{i}": tier for i, tier in enumerate(tiers)}
+    return {"token": str(lease.token), **placed, **more}
+
+
+def test_looking_takes_no_slate(world: World, client: Client) -> None:
+    body = client.get(url(world, "rank")).content.decode()
+    assert "Start ranking" in body
+    assert live_lease(world.members["annotator"]) is None
+    assert client.post(url(world, "rank_claim")).headers["Location"] == url(world, "rank")
+    assert 'id="ranking"' in client.get(url(world, "rank")).content.decode()
+
+
+def test_a_ranking_with_ties_is_stored_in_the_presented_order(world: World, client: Client, lease: Lease) -> None:
+    """On screen A=2, B=1, C=2, D=4: tiers {B}, {A, C}, {D}; the empty tier 3 is closed up."""
+    answer = client.post(url(world, "rank_submit"), fields(lease, 2, 1, 2, 4, rationale="B adds up.", active_ms=9000))
+    assert answer.status_code == 302
+    ranking = Ranking.objects.get(token=lease.token)
+    a, b, c, d = lease.presented_order
+    assert ranking.tiers == [[b], sorted([a, c]), [d]]
+    assert (ranking.rationale, ranking.active_ms, ranking.all_bad) == ("B adds up.", 9000, False)
+    assert live_lease(world.members["annotator"]) is not None  # the form goes on with the next slate
+
+
+def test_what_is_missing_is_named_and_everything_entered_is_kept(world: World, client: Client, lease: Lease) -> None:
+    answer = client.post(url(world, "rank_submit"), fields(lease, 1, "", 2, "", rationale="<b>kept</b>"))
+    body = answer.content.decode()
+    assert answer.status_code == 422
+    assert "Responses B, D are not placed." in body
+    assert "&lt;b&gt;kept&lt;/b&gt;" in body
+    checked = re.findall(r'name="(tier_\d)" value="(\d?)" checked', body)
+    assert checked == [("tier_0", "1"), ("tier_1", ""), ("tier_2", "2"), ("tier_3", "")]
+    assert not Ranking.objects.filter(token=lease.token).exists()
+
+
+def test_a_tier_that_is_no_tier_is_refused(world: World, client: Client, lease: Lease) -> None:
+    assert client.post(url(world, "rank_submit"), fields(lease, 1, 2, 3, 77)).status_code == 422
+    assert not Ranking.objects.filter(token=lease.token).exists()
+
+
+def test_all_bad_needs_no_order(world: World, client: Client, lease: Lease) -> None:
+    client.post(url(world, "rank_submit"), fields(lease, "", "", "", "", all_bad="on"))
+    ranking = Ranking.objects.get(token=lease.token)
+    assert (ranking.all_bad, ranking.tiers) == (True, [])
+
+
+def test_a_double_click_is_answered_twice_and_stored_once(world: World, client: Client, lease: Lease) -> None:
+    answers = [
+        client.post(url(world, "rank_submit"), fields(lease, 1, 2, 3, 4), headers=JSON).json() for _click in range(2)
+    ]
+    assert answers[0] == answers[1] == {"saved": True, "progress": answers[0]["progress"]}
+    assert Ranking.objects.filter(token=lease.token).count() == 1
+
+
+def test_refusals_and_progress_come_as_json_too(world: World, client: Client, lease: Lease) -> None:
+    refused = client.post(url(world, "rank_submit"), fields(lease, 1, 2, 3, ""), headers=JSON)
+    assert (refused.status_code, refused.json()) == (422, {"problems": ["Response D is not placed."]})
+    saved = client.post(url(world, "rank_submit"), fields(lease, 1, 2, 3, 4, active_ms=43_000), headers=JSON)
+    assert saved.json()["progress"] == "2 today · median 42 s · 1 left"  # 41 s in the fixture, 43 s here
+
+
+@pytest.mark.parametrize("token", ["", "nonsense", "7c9e6679-7425-40de-944b-e07fc1f90ae7"])
+def test_an_unknown_lease_is_not_found(world: World, client: Client, token: str) -> None:
+    for name in ("rank_submit", "rank_skip", "rank_prefetch"):
+        assert client.post(url(world, name), {"token": token}).status_code == 404
+
+
+def test_somebody_elses_lease_is_not_found(world: World, lease: Lease) -> None:
+    other = world.client("reviewer")
+    assert other.post(url(world, "rank_submit"), fields(lease, 1, 2, 3, 4)).status_code == 404
+    assert not Ranking.objects.filter(token=lease.token).exists()
+
+
+def test_the_next_slate_is_fetched_ahead_once(world: World, client: Client, lease: Lease) -> None:
+    """Three slates, one ranked in the fixture, one on screen: one is left, and then none."""
+    first = client.post(url(world, "rank_prefetch"), {"token": str(lease.token)})
+    again = client.post(url(world, "rank_prefetch"), {"token": str(lease.token)})
+    token = re.search(r'name="token" value="([^"]+)"', first.content.decode())
+    assert token
+    assert token[1] in again.content.decode()
+    assert token[1] != str(lease.token)
+    client.post(url(world, "rank_submit"), fields(lease, 1, 2, 3, 4), headers=JSON)
+    assert client.post(url(world, "rank_prefetch"), {"token": token[1]}).status_code == 204
+
+
+def test_a_skipped_slate_is_not_offered_again(world: World, client: Client, lease: Lease) -> None:
+    client.post(url(world, "rank_skip"), {"token": str(lease.token), "reason": "not my language"})
+    skip = Skip.objects.get()
+    assert (skip.slate, skip.reason) == (lease.slot.slate, "not my language")
+    following = live_lease(world.members["annotator"])
+    assert following is not None
+    assert following.slot.slate != lease.slot.slate
+
+
+def test_undo_opens_the_last_ranking_for_amendment(world: World, client: Client) -> None:
+    answer = client.post(url(world, "rank_undo"))
+    assert answer.headers["Location"] == url(world, "ranking_amend", pk=world.ranking.pk)
+    body = client.get(answer.headers["Location"]).content.decode()
+    checked = re.findall(r'name="(tier_\d)" value="(\d?)" checked', body)
+    assert checked == [("tier_0", "1"), ("tier_1", "2"), ("tier_2", "2"), ("tier_3", "3")]
+    assert world.client("reviewer").post(url(world, "rank_undo")).headers["Location"] == url(world, "rank")
+
+
+def test_an_amendment_supersedes_and_is_stored_once(world: World, client: Client) -> None:
+    address = url(world, "ranking_amend", pk=world.ranking.pk)
+    token = re.search(r'name="token" value="([^"]+)"', client.get(address).content.decode())
+    assert token
+    data = {"token": token[1], "tier_0": 4, "tier_1": 3, "tier_2": 2, "tier_3": 1}
+    assert client.post(address, data).status_code == 302
+    amended = Ranking.objects.get(token=UUID(token[1]))
+    a, b, c, d = world.ranking.presented_order
+    assert (amended.tiers, amended.supersedes) == ([[d], [c], [b], [a]], world.ranking)
+    assert client.get(address).status_code == 404  # a newer version stands
+    assert Ranking.objects.count() == 2
+
+
+def test_an_incomplete_amendment_is_kept_on_the_page(world: World, client: Client) -> None:
+    address = url(world, "ranking_amend", pk=world.ranking.pk)
+    token = str(uuid4())
+    answer = client.post(address, {"token": token, "tier_0": 1, "rationale": "half"})
+    body = answer.content.decode()
+    assert answer.status_code == 422
+    assert token in body
+    assert f'action="{address}"' in body
+    assert "half" in body
+
+
+def test_nothing_on_an_annotators_pages_tells_a_source(world: World, client: Client, lease: Lease) -> None:
+    """Sources, external ids and metadata are marker strings here, on every page, part and header that one gets."""
+    marks = {f"zqmark{response.pk}": response for response in Response.objects.all()}
+    for mark, response in marks.items():
+        Response.objects.filter(pk=response.pk).update(
+            source=f"{mark}-source", external_id=f"{mark}-id", text="same text", metadata={"by": f"{mark}-meta"}
+        )
+    for prompt in Prompt.objects.all():
+        Prompt.objects.filter(pk=prompt.pk).update(external_id=f"zqmark-{prompt.pk}", metadata={"by": "zqmark"})
+    Slate.objects.update(external_id=Concat(Value("zqmark-"), "external_id"))
+    answers = [
+        client.get(url(world, "project_detail")),
+        client.get(url(world, "rank")),
+        client.post(url(world, "rank_prefetch"), {"token": str(lease.token)}),
+        client.post(url(world, "rank_submit"), fields(lease, 1, "", "", "")),
+        client.post(url(world, "rank_submit"), fields(lease, 1, "", "", ""), headers=JSON),
+        client.post(url(world, "rank_submit"), fields(lease, 1, 2, 3, 4), headers=JSON),
+        client.get(url(world, "ranking_amend", pk=world.ranking.pk)),
+        client.get(url(world, "history")),
+    ]
+    for answer in answers:
+        assert answer.status_code in (200, 422)
+        said = answer.content.decode() + json.dumps(dict(answer.headers))
+        assert "zqmark" not in said
+
+
+def test_the_slate_carries_positions_and_a_token_and_no_ids(world: World, client: Client, lease: Lease) -> None:
+    """All the numbers in its attributes are positions, tiers and the size; all its fields are known."""
+    body = client.get(url(world, "rank")).content.decode()
+    slate = body[body.index('id="ranking"') : body.index("</main>")]
+    slate = re.sub(r'value="[^"]{32,}"', "", slate)  # the token and the csrf token
+    assert set(re.findall(r'data-([a-z-]+)="(\d+)"', slate)) == {("size", "4")} | {
+        ("position", str(position)) for position in range(4)
+    }
+    assert set(re.findall(r'name="([^"]+)"', slate)) == {
+        "csrfmiddlewaretoken", "token", "active_ms", "all_bad", "rationale", "reason",
+        "tier_0", "tier_1", "tier_2", "tier_3",
+    }  # fmt: skip
+
+
+def test_text_of_models_is_shown_as_text(world: World, client: Client, lease: Lease) -> None:
+    Response.objects.update(text='<img src=x onerror="alert(1)"><div hx-get="/">')
+    body = client.get(url(world, "rank")).content.decode()
+    assert "<img" not in body
+    assert "&lt;img src=x" in body
+
+
+def test_no_page_asks_for_inline_code_or_style(world: World, client: Client, lease: Lease) -> None:
+    admin = world.client("admin")
+    pages = [client.get(url(world, "rank"))]
+    pages += [admin.get(url(world, name)) for name in ("project_detail", "snapshot_list", "run_list", "run_new")]
+    pages += [admin.get(url(world, name, number=1)) for name in ("snapshot_detail", "run_detail")]
+    for page in pages:
+        body = page.content.decode()
+        assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son[a-z]+=", body)
+        assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+
+
+def test_a_day_in_a_line() -> None:
+    assert progress_text({"today": 14, "median_seconds": 47.6, "remaining": 3}) == "14 today · median 48 s · 3 left"
+    assert progress_text({"today": 0, "median_seconds": None, "remaining": 3}) == "0 today · 3 left"
