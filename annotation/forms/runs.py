@@ -1,0 +1,130 @@
+"""Forms that start runs and register models. The settings of a method come from the domain's description of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.db.models import QuerySet
+from django.utils.translation import gettext_lazy as _
+
+from annotation.domain.runs import TRAINABLE_FORMATS, form_fields
+from annotation.models import Model, Project, Run, Snapshot
+
+NEEDS_SNAPSHOT = (Run.Method.REWARD, Run.Method.DPO)
+LABELS = {
+    "tuning": _("Tuning"),
+    "learning_rate": _("Learning rate"),
+    "epochs": _("Epochs"),
+    "max_steps": _("Steps at most"),
+    "batch_size": _("Batch size"),
+    "max_length": _("Longest pair, tokens"),
+    "seed": _("Seed"),
+    "beta": _("Beta"),
+    "n": _("Responses a prompt"),
+    "max_new_tokens": _("Longest response, tokens"),
+    "temperature": _("Temperature"),
+    "top_p": _("Top-p"),
+}
+
+
+class RunForm(forms.Form):
+    """Snapshot, model and settings of one method; an empty setting keeps the default."""
+
+    def __init__(self, *args: Any, method: str, project: Project, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.method = method
+        if method in NEEDS_SNAPSHOT:
+            self.fields["snapshot"] = SnapshotChoice(trainable_snapshots(project), label=_("Snapshot"))
+        self.fields["base_model"] = forms.ModelChoiceField(
+            starting_models(project, method),
+            label=_("Registered model"),
+            required=method == Run.Method.SCORE,
+            empty_label=None if method == Run.Method.SCORE else _("none: the one named below"),
+        )
+        if method != Run.Method.SCORE:
+            self.fields["model"] = forms.CharField(
+                label=_("Or a model by name"),
+                required=False,
+                max_length=500,
+                help_text=_("A hub id or a directory; empty: the embedded SmolLM2."),
+            )
+        if method == Run.Method.GENERATE:
+            self._add_generate_fields()
+        self.setting_names = [description.name for description in form_fields(method)]
+        for description in form_fields(method):
+            self.fields[description.name] = field_of(description)
+        if method == Run.Method.GENERATE:
+            self.fields["n"].initial = project.slate_size  # as many as fill a slate
+
+    def _add_generate_fields(self) -> None:
+        self.fields["prompt_count"] = forms.IntegerField(
+            label=_("Prompts"),
+            required=False,
+            min_value=1,
+            help_text=_("Those with the fewest slates first; empty: all."),
+        )
+        self.fields["mix"] = forms.BooleanField(
+            label=_("Put earlier responses of the prompt beside the new ones"), required=False
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that were filled in."""
+        names = [*self.setting_names, "model", "prompt_count"]
+        data = self.cleaned_data
+        filled = {name: data[name] for name in names if data.get(name) not in (None, "")}
+        return filled | ({"mix": True} if data.get("mix") else {})
+
+
+class RegisterForm(forms.Form):
+    """The name under which a run's model is registered."""
+
+    name = forms.CharField(label=_("Name"), max_length=120)
+
+
+class SnapshotChoice(forms.ModelChoiceField):
+    """Snapshots by number, so that an address can name one."""
+
+    def __init__(self, queryset: QuerySet[Snapshot], **kwargs: Any) -> None:
+        super().__init__(queryset, to_field_name="number", empty_label=None, **kwargs)
+
+    def label_from_instance(self, obj: Any) -> str:
+        rows = sum(obj.manifest["counts"]["rows"].values())
+        return str(_("%(number)d · %(rows)d pairs · %(hash)s")) % {
+            "number": obj.number,
+            "rows": rows,
+            "hash": obj.sha256[:8],
+        }
+
+
+def trainable_snapshots(project: Project) -> QuerySet[Snapshot]:
+    """The snapshots a model can be trained on, newest first."""
+    return project.snapshots.filter(format__in=TRAINABLE_FORMATS).order_by("-number")
+
+
+def starting_models(project: Project, method: str) -> QuerySet[Model]:
+    """The registered models a run of this method may start from."""
+    kind = Model.Kind.REWARD if method == Run.Method.SCORE else Model.Kind.POLICY
+    return project.models.filter(kind=kind)
+
+
+def field_of(description: Any) -> forms.Field:
+    """The form field for one described setting."""
+    common: dict[str, Any] = {
+        "label": LABELS.get(description.name, description.name.replace("_", " ")),
+        "help_text": description.help,
+        "required": False,
+        "initial": description.default,
+    }
+    if description.choices:
+        return forms.ChoiceField(choices=[(choice, choice) for choice in description.choices], **common)
+    kind = description.type.split(" or ")[0]
+    limits = {"min_value": description.minimum, "max_value": description.maximum}
+    if kind == "int":
+        return forms.IntegerField(**limits, **common)
+    if kind == "float":
+        widget = forms.NumberInput(attrs={"step": "any"})
+        return forms.FloatField(widget=widget, **limits, **common)
+    if kind == "bool":
+        return forms.BooleanField(**common)
+    return forms.CharField(max_length=500, **common)

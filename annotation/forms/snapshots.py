@@ -1,0 +1,63 @@
+"""The form that freezes a snapshot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from annotation.domain.snapshots import FORMATS, SnapshotFilters
+from annotation.models import Membership
+
+
+class SnapshotForm(forms.Form):
+    """Format, split, and which judgements enter; nothing chosen means all."""
+
+    format = forms.ChoiceField(label=gettext_lazy("Format"), choices=lambda: list(FORMATS.items()))
+    split_seed = forms.IntegerField(
+        label=gettext_lazy("Split seed"),
+        min_value=0,
+        max_value=2**31 - 1,
+        initial=0,
+        help_text=gettext_lazy("The same seed puts the same prompts into the same split."),
+    )
+    since = forms.DateField(
+        label=gettext_lazy("Judged since"), required=False, widget=forms.DateInput(attrs={"type": "date"})
+    )
+    until = forms.DateField(
+        label=gettext_lazy("Judged until"), required=False, widget=forms.DateInput(attrs={"type": "date"})
+    )
+    annotator_kinds = forms.MultipleChoiceField(
+        label=gettext_lazy("Judgements by"),
+        choices=Membership.Kind.choices,
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+    )
+    categories = forms.CharField(
+        label=gettext_lazy("Categories"),
+        required=False,
+        max_length=500,
+        help_text=gettext_lazy("Separated by commas; empty means all."),
+    )
+
+    def clean_categories(self) -> tuple[str, ...]:
+        return tuple(name.strip() for name in self.cleaned_data["categories"].split(",") if name.strip())
+
+    def clean(self) -> dict[str, Any]:
+        data = self.cleaned_data
+        if data.get("since") and data.get("until") and data["since"] > data["until"]:
+            raise ValidationError(_("“Judged since” lies after “judged until”; nothing could be in between."))
+        return data
+
+    def filters(self) -> SnapshotFilters:
+        """The chosen filters as the domain wants them."""
+        data = self.cleaned_data
+        return SnapshotFilters(
+            since=data["since"],
+            until=data["until"],
+            annotator_kinds=tuple(data["annotator_kinds"]),
+            categories=data["categories"],
+        )

@@ -1,0 +1,39 @@
+/* Active time: what passes while the tab is visible and something was done within the last minute. */
+const IDLE_AFTER = 60_000;
+const SIGNS_OF_LIFE = ["keydown", "pointerdown", "pointermove", "wheel", "scroll", "touchstart", "focusin"];
+
+export class ActiveClock {
+  constructor(now = () => performance.now()) {
+    this.now = now;
+    this.restart();
+    for (const name of SIGNS_OF_LIFE) addEventListener(name, () => this.touch(), { passive: true, capture: true });
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.pause() : this.resume()));
+  }
+
+  restart() {
+    this.counted = 0;
+    this.last = document.hidden ? null : this.now();
+  }
+
+  /* Count the time since the last sign of life; of a longer silence only its first minute. */
+  touch() {
+    if (this.last === null) return;
+    const at = this.now();
+    this.counted += Math.min(at - this.last, IDLE_AFTER);
+    this.last = at;
+  }
+
+  pause() {
+    this.touch();
+    this.last = null;
+  }
+
+  resume() {
+    this.last = this.now();
+  }
+
+  milliseconds() {
+    this.touch();
+    return Math.round(this.counted);
+  }
+}

@@ -1,0 +1,109 @@
+"""What templates need beyond Django: rights, tags, short numbers, and the little markup of guidelines."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django import template
+from django.utils.html import escape, format_html
+from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext as _
+
+from annotation.models import Membership
+from annotation.rules import can
+
+register = template.Library()
+
+
+@register.filter
+def may(membership: Membership | None, action: str) -> bool:
+    """{% if membership|may:"train" %}."""
+    return membership is not None and can(membership, action)
+
+
+@register.filter
+def percent(value: float | str | None) -> str:
+    """0.7312 becomes "73.1 %", nothing (None, or what a template makes of it) becomes "–"."""
+    return f"{value * 100:.1f} %" if isinstance(value, int | float) else "–"
+
+
+@register.filter
+def decimals(value: float | str | None, places: int = 3) -> str:
+    """A number with a fixed count of decimals, "–" where there is none."""
+    return f"{value:.{places}f}" if isinstance(value, int | float) else "–"
+
+
+@register.filter
+def significant(value: float) -> str:
+    """Four significant digits: 0.00001234 becomes "1.234e-05", 0.693147 "0.6931"."""
+    return f"{value:.4g}"
+
+
+@register.filter
+def share_of(part: int | None, whole: int | None) -> int:
+    """A whole percentage, 0 of nothing."""
+    return round(100 * (part or 0) / whole) if whole else 0
+
+
+@register.filter
+def duration(seconds: float | None) -> str:
+    """75 becomes "1 min 15 s"."""
+    if seconds is None:
+        return "–"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return _("%(h)d h %(m)d min") % {"h": hours, "m": minutes}
+    if minutes:
+        return _("%(m)d min %(s)d s") % {"m": minutes, "s": rest}
+    return _("%(s)d s") % {"s": rest}
+
+
+@register.filter
+def filesize_short(size: int) -> str:
+    """1536 becomes "1.5 kB"."""
+    if size < 1000:
+        return f"{size} B"
+    return f"{size / 1000:.1f} kB" if size < 1_000_000 else f"{size / 1_000_000:.1f} MB"
+
+
+@register.filter
+def message_text(messages: Any) -> str:
+    """The text of a conversation's last turn; plain strings pass."""
+    if isinstance(messages, str):
+        return messages
+    return str(messages[-1]["content"]) if messages else ""
+
+
+@register.filter
+def lookup(mapping: Any, key: Any) -> Any:
+    """mapping[key], None where it is absent."""
+    return mapping.get(key) if hasattr(mapping, "get") else None
+
+
+@register.filter
+def guideline_markup(text: str) -> SafeString:
+    """Headings, lists and bold of guidelines as HTML. Everything is escaped first; no links, no images, no HTML."""
+    blocks = re.split(r"\n\s*\n|\n(?=#)|(?<=\n)(?=#)", text.replace("\r\n", "\n").strip())
+    return mark_safe("\n".join(_block(block.strip("\n")) for block in blocks if block.strip()))
+
+
+def _block(block: str) -> str:
+    first, _newline, rest = block.partition("\n")
+    heading = re.fullmatch(r"(#{1,4})\s+(.*)", first)
+    if heading:
+        level = min(len(heading[1]) + 1, 4)
+        title = format_html("<h{}>{}</h{}>", level, _inline(heading[2]), level)
+        return title + _block(rest) if rest.strip() else title
+    lines = block.split("\n")
+    for tag, mark in (("ul", r"\s*[-*]\s+"), ("ol", r"\s*\d+[.)]\s+")):
+        if all(re.match(mark, line) for line in lines):
+            items = "".join(format_html("<li>{}</li>", _inline(re.sub(mark, "", line, count=1))) for line in lines)
+            return f"<{tag}>{items}</{tag}>"
+    return format_html("<p>{}</p>", _inline(block))
+
+
+def _inline(text: str) -> SafeString:
+    safe = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(text)))
+    return mark_safe(re.sub(r"`([^`]+)`", r"<code>\1</code>", safe))

@@ -1,0 +1,47 @@
+"""Every page of the site, by the part of the circle that it belongs to."""
+
+from __future__ import annotations
+
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import URLPattern, URLResolver, include, path
+from django.views.i18n import set_language
+
+from annotation.views import data, importing, models, people, projects, ranking, runs, snapshots
+
+project_patterns: list[URLPattern | URLResolver] = [
+    path("", projects.project_detail, name="project_detail"),
+    path("guidelines/", projects.guidelines, name="guidelines"),
+    path("members/", people.member_list, name="member_list"),
+    path("import/", importing.import_data, name="import_data"),
+    path("rank/", ranking.rank, name="rank"),
+    path("rank/claim/", ranking.rank_claim, name="rank_claim"),
+    path("rank/submit/", ranking.rank_submit, name="rank_submit"),
+    path("rank/skip/", ranking.rank_skip, name="rank_skip"),
+    path("rank/prefetch/", ranking.rank_prefetch, name="rank_prefetch"),
+    path("rank/undo/", ranking.rank_undo, name="rank_undo"),
+    path("rankings/<int:pk>/amend/", ranking.ranking_amend, name="ranking_amend"),
+    path("history/", ranking.history, name="history"),
+    path("data/", data.prompt_list, name="prompt_list"),
+    path("data/<int:pk>/", data.prompt_detail, name="prompt_detail"),
+    path("snapshots/", snapshots.snapshot_list, name="snapshot_list"),
+    path("snapshots/<int:number>/", snapshots.snapshot_detail, name="snapshot_detail"),
+    path("snapshots/<int:number>/files/<path:name>", snapshots.snapshot_file, name="snapshot_file"),
+    path("runs/", runs.run_list, name="run_list"),
+    path("runs/new/", runs.run_new, name="run_new"),
+    path("runs/<int:number>/", runs.run_detail, name="run_detail"),
+    path("runs/<int:number>/state/", runs.run_state, name="run_state"),
+    path("runs/<int:number>/metrics.json", runs.run_metrics_json, name="run_metrics"),
+    path("runs/<int:number>/cancel/", runs.run_cancel, name="run_cancel"),
+    path("runs/<int:number>/register/", runs.run_register, name="run_register"),
+    path("models/", models.model_list, name="model_list"),
+    path("models/<int:pk>/", models.model_detail, name="model_detail"),
+]
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", projects.project_list, name="project_list"),
+    path("login/", LoginView.as_view(template_name="annotation/login.html"), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
+    path("language/", set_language, name="set_language"),
+    path("projects/new/", projects.project_new, name="project_new"),
+    path("projects/<slug:slug>/", include(project_patterns)),
+]

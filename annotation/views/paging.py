@@ -1,0 +1,16 @@
+"""Fifty rows a page, everywhere the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.paginator import Page, Paginator
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+ROWS_A_PAGE = 50
+
+
+def paginate(request: HttpRequest, rows: QuerySet[Any]) -> Page[Any]:
+    """The page named by ?page=; the first where it names none, the last where it is past the end."""
+    return Paginator(rows, ROWS_A_PAGE).get_page(request.GET.get("page"))
