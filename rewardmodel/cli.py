@@ -36,9 +36,10 @@ from rewardmodel.rundir import RunDir, RunDirBusyError, write_text
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. argv: the arguments after the program's name."""
     arguments = build_parser().parse_args(argv)
-    # Read by OpenMP when torch loads it. Threads that spin while they wait make two runs on one machine more than ten
-    # times slower than threads that sleep; alone, a run loses next to nothing.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Read by GNU OpenMP when torch loads it: how long a waiting thread spins before it sleeps. By default (300,000) two
+    # runs on one machine slow each other down more than tenfold; with this a run alone is 2 % slower (docs/LOG.md).
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
         return arguments.command(arguments)
     except InputError as error:
@@ -91,7 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_model_arguments(command: argparse.ArgumentParser, *, data: str) -> None:
     command.add_argument("model", metavar="MODEL", help=f"{EMBEDDED_MODEL}, a directory, or a hub id")
     command.add_argument("data", metavar=data, type=Path)
-    command.add_argument("--batch-size", type=int, default=8)
+    command.add_argument("--batch-size", type=int, default=32)
     command.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     command.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     command.add_argument("--threads", type=int, help="CPU threads of torch")

@@ -149,7 +149,7 @@ class GenerateSpec(_Spec):
     max_new_tokens: int = _setting(128, minimum=1, help="Longest response in tokens.")
     temperature: float = _setting(0.9, minimum=0, maximum=10, help="0: greedy, the likeliest token each time.")
     top_p: float = _setting(0.95, above=0, maximum=1, help="Sample from the likeliest tokens that hold this mass.")
-    batch_size: int = _setting(8, minimum=1, maximum=4096, help="Responses made at once.")
+    batch_size: int = _setting(32, minimum=1, maximum=4096, help="Responses made at once.")
 
 
 @dataclass(frozen=True, kw_only=True)

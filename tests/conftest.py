@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # test processes share the cores; see rewardmodel/cli.py
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # test processes share the cores; see rewardmodel/cli.py
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 

@@ -1,4 +1,4 @@
-"""Real workers and real processes: a killed worker's run is resumed, a cancelled one stops, a stopped worker gives back."""
+"""Real workers and processes: a killed worker's run is resumed, a cancelled one stops, a stopped worker gives back."""
 
 from __future__ import annotations
 

@@ -434,9 +434,7 @@ def parse_dialogue(text: str) -> Messages:
     marks = list(DIALOGUE_TURN.finditer(text))
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     roles = {"Human": "user", "Assistant": "assistant"}
-    return [
-        {"role": roles[mark[1]], "content": text[mark.end() : end]} for mark, end in zip(marks, ends, strict=True)
-    ]
+    return [{"role": roles[mark[1]], "content": text[mark.end() : end]} for mark, end in zip(marks, ends, strict=True)]
 
 
 def _split_pair(fields: dict[str, Any]) -> tuple[Messages | str, str, str]:

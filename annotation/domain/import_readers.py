@@ -128,9 +128,7 @@ def _read_open_file(file: ImportFile, raw: IO[bytes]) -> Iterator[RawRow]:
 class _TextSource:
     """The bytes of a text file, unpacked on the way, with bounds on a line and on what may be unpacked."""
 
-    def __init__(
-        self, file: ImportFile, stream: IO[bytes] | gzip.GzipFile, *, packed: IO[bytes] | None
-    ) -> None:
+    def __init__(self, file: ImportFile, stream: IO[bytes] | gzip.GzipFile, *, packed: IO[bytes] | None) -> None:
         self.file = file
         self.packed = packed
         self._stream = stream
@@ -543,5 +541,3 @@ def _os_errors_refused(file: ImportFile) -> Iterator[None]:
         yield
     except OSError as error:
         raise ImportRefused(file=file.name, reason=f"cannot be read: {error.strerror or error}") from error
-
-

@@ -124,9 +124,7 @@ def _detect_kinds(files: Sequence[ImportFile], *, format: str) -> list[Kind]:
         try:
             kinds.append(detect_kind(row, format=format, beside_pool=beside_pool))
         except RowRefused as error:
-            raise ImportRefused(
-                file=file.name, line=row.line, field=error.field, reason=error.reason
-            ) from None
+            raise ImportRefused(file=file.name, line=row.line, field=error.field, reason=error.reason) from None
     return kinds
 
 
@@ -430,9 +428,7 @@ def _find_change(job: _Job, table: _Table, row: ResponsesRow | PairRow) -> str |
     return None if stored == row.responses else "responses"
 
 
-def _make_tables(
-    job: _Job, rows: Sequence[ResponsesRow] | Sequence[PairRow]
-) -> tuple[list[_Table], ImportCounts]:
+def _make_tables(job: _Job, rows: Sequence[ResponsesRow] | Sequence[PairRow]) -> tuple[list[_Table], ImportCounts]:
     """Make the rows' prompts, responses and slates, without slots."""
     prompts, created = _settle_prompts(job, [row.prompt for row in rows], strict=False)
     responses = iter(
@@ -450,9 +446,7 @@ def _make_tables(
 
 
 def _build_response(prompt: Prompt, row: ResponseRow) -> Response:
-    return Response(
-        prompt=prompt, external_id=row.id, text=row.text, source=row.source, metadata=row.metadata
-    )
+    return Response(prompt=prompt, external_id=row.id, text=row.text, source=row.source, metadata=row.metadata)
 
 
 def _make_slates(job: _Job, planned: Sequence[tuple[str, Prompt, list[Response]]]) -> list[_Table]:
@@ -493,9 +487,7 @@ def _find_topics(job: _Job, rows: Sequence[ArgumentRow] | Sequence[PooledItemRow
     return found
 
 
-def _find_pool(
-    topics: dict[str, Prompt], external_ids: Iterable[str]
-) -> dict[tuple[int, str], Response]:
+def _find_pool(topics: dict[str, Prompt], external_ids: Iterable[str]) -> dict[tuple[int, str], Response]:
     responses = Response.objects.filter(prompt__in=set(topics.values()), external_id__in=set(external_ids))
     return {(response.prompt_id, response.external_id): response for response in responses}
 
@@ -509,7 +501,9 @@ def _store_arguments(job: _Job, rows: Sequence[ArgumentRow]) -> ImportCounts:
         if stored is None:
             fresh.append(_build_response(topics[row.topic], row.response))
         elif (stored.text, stored.source, stored.metadata) != (
-            row.response.text, row.response.source, row.response.metadata,
+            row.response.text,
+            row.response.source,
+            row.response.metadata,
         ):
             raise job.refuse_changed(row.line, "argument_id", row.response.id)
     Response.objects.bulk_create(fresh)
@@ -692,10 +686,14 @@ def _build_judgement(row: AnnotationRow, table: _Table, annotator: Membership) -
     tiers: dict[int, list[int]] = defaultdict(list)
     for rank, response_id in zip(row.ranks, ids, strict=True):
         tiers[rank].append(response_id)
-    ratings = None if row.ratings is None else {
-        name: {str(response_id): value for response_id, value in zip(ids, values, strict=True)}
-        for name, values in row.ratings.items()
-    }
+    ratings = (
+        None
+        if row.ratings is None
+        else {
+            name: {str(response_id): value for response_id, value in zip(ids, values, strict=True)}
+            for name, values in row.ratings.items()
+        }
+    )
     return Ranking(
         annotator=annotator,
         token=uuid.uuid4(),
@@ -726,9 +724,7 @@ def _find_annotators(job: _Job, names: set[str]) -> dict[str, Membership]:
     members = Membership.objects.filter(project=job.project, kind=job.annotator_kind, name__in=names)
     found = {member.name: member for member in members}
     fresh = Membership.objects.bulk_create(
-        Membership(
-            project=job.project, name=name, kind=job.annotator_kind, role=Membership.Role.ANNOTATOR
-        )
+        Membership(project=job.project, name=name, kind=job.annotator_kind, role=Membership.Role.ANNOTATOR)
         for name in sorted(names - set(found))
     )
     return found | {member.name: member for member in fresh}

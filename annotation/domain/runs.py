@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,14 @@ from django.utils import timezone
 
 from annotation import runner
 from annotation.domain import collecting
-from annotation.domain.snapshots import SPLITS, SnapshotRefused, snapshot_directory, split_of, verify_snapshot
-from annotation.models import Model, Project, Prompt, Response, Run, Snapshot
+from annotation.domain.snapshots import (
+    SPLITS,
+    SnapshotRefused,
+    read_prompt_ids,
+    snapshot_directory,
+    verify_snapshot,
+)
+from annotation.models import Model, Project, Response, Run, Snapshot
 
 State = Run.State
 TRAINABLE_FORMATS = ("trl-preference",)
@@ -144,20 +149,20 @@ def prepare_run(run: Run) -> Path:
     """
     directory = run_directory(run)
     directory.mkdir(parents=True, exist_ok=True)
-    own = OWN_SETTINGS[run.method]
-    settings = {key: value for key, value in run.spec.items() if key not in own}
-    source = PLACEHOLDER
-    if run.snapshot is not None and run.method in (Run.Method.REWARD, Run.Method.DPO):
+    if run.snapshot is not None:
         try:
             verify_snapshot(run.snapshot)
         except SnapshotRefused as error:
             raise RunRefused(str(error)) from error
-        source = str(snapshot_directory(run.snapshot))
-        settings["snapshot_sha256"] = run.snapshot.sha256
-    elif run.method == Run.Method.GENERATE:
+    settings = {key: value for key, value in run.spec.items() if key not in OWN_SETTINGS[run.method]}
+    if run.method == Run.Method.GENERATE:
         source = _write_rows(directory / "prompts.jsonl", rows=_prompt_rows(run))
     elif run.method == Run.Method.SCORE:
         source = _write_rows(directory / "responses.jsonl", rows=_response_rows(run))
+    else:
+        assert run.snapshot is not None
+        source = str(snapshot_directory(run.snapshot))
+        settings["snapshot_sha256"] = run.snapshot.sha256
     spec = {**settings, **_paths(run.method)(source, run.base_model)}
     try:
         runner.create_directory(directory, spec=runner.check_settings(run.method, settings=spec))
@@ -258,16 +263,10 @@ def _check_prompt_choice(project: Project, *, own: Mapping[str, Any], snapshot: 
 def _prompt_rows(run: Run) -> Iterator[dict[str, Any]]:
     """The prompts to answer: those with the fewest slates first, so that a new batch reaches new prompts."""
     prompts = run.project.prompts.annotate(seen=Count("slates")).order_by("seen", "pk")
-    chosen = (prompt for prompt in prompts if run.snapshot is None or _is_in_split(prompt, run=run))
-    for prompt in islice(chosen, run.spec["prompt_count"]):
+    if run.snapshot is not None:
+        prompts = prompts.filter(pk__in=read_prompt_ids(run.snapshot, split=run.spec["split"]))
+    for prompt in prompts[: run.spec["prompt_count"]]:
         yield {"prompt_id": prompt.pk, "prompt": prompt.messages}
-
-
-def _is_in_split(prompt: Prompt, *, run: Run) -> bool:
-    assert run.snapshot is not None
-    shares = run.snapshot.manifest["split"]["shares"]
-    split = split_of(prompt.content_hash, seed=run.snapshot.split_seed, shares=tuple(shares[name] for name in SPLITS))
-    return split == run.spec["split"]
 
 
 def _response_rows(run: Run) -> Iterator[dict[str, Any]]:

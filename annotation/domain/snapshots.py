@@ -161,6 +161,12 @@ def sample_rows(snapshot: Snapshot, *, limit: int = 3) -> list[Row]:
     return rows
 
 
+def read_prompt_ids(snapshot: Snapshot, *, split: str) -> set[int]:
+    """The prompts whose rows stand in this split of the snapshot."""
+    with open(snapshot_directory(snapshot) / f"{split}.jsonl", encoding="utf-8") as file:
+        return {json.loads(line)["prompt_id"] for line in file}
+
+
 def current_rankings(project: Project) -> QuerySet[Ranking]:
     """The newest version of every ranking of the project."""
     return Ranking.objects.filter(slate__project=project, superseded_by__isnull=True)

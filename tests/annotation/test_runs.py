@@ -180,7 +180,7 @@ def test_mixing_puts_earlier_responses_beside_new_ones_and_equal_texts_once(proj
     assert {"New", old_text} <= set(texts)
 
 
-def test_prompts_of_a_split_are_chosen_by_the_snapshots_own_rule(project, policy):
+def test_the_prompts_of_a_split_are_those_of_the_snapshots_own_rows(project, policy):
     for _ in range(20):
         make_prompt(project)
     snapshot = freeze_snapshot(project, format="prompts", shares=(0.5, 0.1, 0.4))
