@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 PORT ?= 8000
+# The language model of demo and circle: a hub id, a path, or the embedded one.
+MODEL ?= smollm2-135m-instruct
 VENV := .venv
 BIN := $(VENV)/bin
 # What pip is asked for where there is no NVIDIA GPU; torch goes first and alone, so that nothing pulls another build.
@@ -26,10 +28,10 @@ $(VENV)/.ready: pyproject.toml
 	@touch $@
 
 demo: setup
-	$(BIN)/python manage.py demo --port $(PORT)
+	$(BIN)/python manage.py demo --port $(PORT) --model $(MODEL)
 
 circle: setup
-	DATA_DIR=$${DATA_DIR:-var}/circle $(BIN)/python manage.py circle
+	DATA_DIR=$${DATA_DIR:-var}/circle $(BIN)/python manage.py circle --model $(MODEL)
 
 lint: setup
 	$(BIN)/ruff format --check .

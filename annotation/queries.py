@@ -178,20 +178,27 @@ def prompt_detail(project: Project, pk: int) -> dict[str, Any]:
     }
 
 
-def compare_sources(reward_model: Model, *, old: Model, new: Model) -> dict[str, Any]:
-    """Mean reward of two policies' responses on the prompts that both answered, with the paired difference.
+def compare_policies(reward_model: Model) -> list[dict[str, Any]]:
+    """Every scored policy beside the first one registered, by mean reward on the prompts that both answered.
 
-    The interval is a bootstrap by prompt; the win rate is the share of prompts with a higher mean reward.
-    Raises ValueError where no prompt has scored responses of both.
+    Each row names `old` and `new` (policies) beside `prompts`, the means `old_mean` and `new_mean`, their `difference`
+    with its bootstrap `interval` by prompt, and `win_rate`, the share of prompts with a higher mean reward. Policies
+    that share no scored prompt with the first are left out.
     """
-    means: dict[int, dict[int, float]] = {}
-    for policy in (old, new):
-        rows = Score.objects.filter(model=reward_model, response__model=policy).values("response__prompt")
-        means[policy.pk] = dict(rows.annotate(mean=Avg("value")).values_list("response__prompt", "mean"))
-    shared = sorted(means[old.pk].keys() & means[new.pk].keys())
-    if not shared:
-        raise ValueError("No prompt has scored responses of both models; generate and score them first.")
-    return paired_difference([means[old.pk][p] for p in shared], new=[means[new.pk][p] for p in shared])
+    means: dict[int, dict[int, float]] = defaultdict(dict)
+    rows = Score.objects.filter(model=reward_model, response__model__isnull=False)
+    rows = rows.values("response__model", "response__prompt").annotate(mean=Avg("value"))
+    for policy, prompt, mean in rows.values_list("response__model", "response__prompt", "mean"):
+        means[policy][prompt] = mean
+    policies = list(Model.objects.filter(pk__in=means).order_by("pk"))
+    compared = []
+    for policy in policies[1:]:
+        first = means[policies[0].pk]
+        shared = sorted(first.keys() & means[policy.pk].keys())
+        if shared:
+            difference = paired_difference([first[p] for p in shared], new=[means[policy.pk][p] for p in shared])
+            compared.append({"old": policies[0], "new": policy, **difference})
+    return compared
 
 
 def _texts_in_order(order: Sequence[int]) -> list[str]:

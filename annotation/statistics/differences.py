@@ -23,8 +23,8 @@ def paired_difference(old: Sequence[float], *, new: Sequence[float], seed: int =
     resampled = sorted(sum(rng.choices(differences, k=n)) / n for _ in range(RESAMPLES))
     return {
         "prompts": n,
-        "old": sum(old) / n,
-        "new": sum(new) / n,
+        "old_mean": sum(old) / n,
+        "new_mean": sum(new) / n,
         "difference": sum(differences) / n,
         "interval": [resampled[round(0.025 * RESAMPLES)], resampled[round(0.975 * RESAMPLES) - 1]],
         "win_rate": sum((d > 0) + 0.5 * (d == 0) for d in differences) / n,

@@ -10,6 +10,7 @@ from django.views.decorators.http import require_GET
 
 from annotation.forms.runs import RunForm
 from annotation.models import Model, Run
+from annotation.queries import compare_policies
 from annotation.rules import require_membership
 from annotation.templatetags.plots import interval_rows
 from annotation.views.paging import paginate
@@ -57,4 +58,6 @@ def model_detail(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
         context["generate_form"] = RunForm(
             method=Run.Method.GENERATE, project=membership.project, initial={"base_model": model.pk}
         )
+    else:
+        context["comparisons"] = compare_policies(model)
     return render(request, "annotation/model_detail.html", context)

@@ -44,7 +44,7 @@ def test_agreement_counts_pairs_of_annotators_over_pairs_of_items():
 def test_a_paired_difference_has_its_mean_and_an_interval_around_it():
     """Differences 1, 1, 1, 3: mean 1.5; every resample lies in [1, 3]; new is higher everywhere."""
     result = paired_difference([0, 1, 2, 3], new=[1, 2, 3, 6])
-    assert (result["old"], result["new"], result["difference"], result["win_rate"]) == (1.5, 3.0, 1.5, 1.0)
+    assert (result["old_mean"], result["new_mean"], result["difference"], result["win_rate"]) == (1.5, 3.0, 1.5, 1.0)
     low, high = result["interval"]
     assert 1 <= low < 1.5 < high <= 3
     with pytest.raises(ValueError, match="same units"):

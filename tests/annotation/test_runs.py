@@ -242,7 +242,8 @@ def test_scores_are_stored_once_and_compare_two_policies_on_shared_prompts(proje
     ]
     assert end(run, outputs={"scores.jsonl": rows}).state == "succeeded"
     assert Score.objects.filter(model=judge).count() == len(rows)
-    comparison = queries.compare_sources(judge, old=policy, new=aligned)
+    (comparison,) = queries.compare_policies(judge)
+    assert (comparison["old"], comparison["new"]) == (policy, aligned)
     assert (comparison["prompts"], comparison["difference"], comparison["win_rate"]) == (3, 1.0, 1.0)
     again = claim(runs.queue_run(project, method="score", settings={}, base_model=judge))
     with pytest.raises(runs.RunRefused, match="nothing to do"):

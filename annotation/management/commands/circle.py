@@ -108,7 +108,7 @@ class Command(BaseCommand):
             settings={**sampling, "seed": seed + 1, "split": "test", "mix": True},
         )
         self.see_through("reward model scores", project, method="score", base_model=reward_model, settings={})
-        comparison = queries.compare_sources(reward_model, old=base, new=policy)
+        (comparison,) = queries.compare_policies(reward_model)
         return {
             "project": project.slug,
             "simulated": True,
@@ -122,7 +122,7 @@ class Command(BaseCommand):
             },
             "reward_model": self.summary(reward_run),
             "dpo": self.summary(dpo_run),
-            "new_against_old": comparison,
+            "new_against_old": {**comparison, "old": base.name, "new": policy.name},
             "new_slates": Slate.objects.filter(project=project, responses__run=answers).distinct().count(),
         }
 
@@ -165,7 +165,7 @@ class Command(BaseCommand):
         new = report["new_against_old"]
         write(f"\nReward of new responses beside the old, on {new['prompts']} held-out prompts")
         write(
-            f"  old {new['old']:+.3f}   new {new['new']:+.3f}   difference {new['difference']:+.3f} "
+            f"  old {new['old_mean']:+.3f}   new {new['new_mean']:+.3f}   difference {new['difference']:+.3f} "
             f"[{new['interval'][0]:+.3f}, {new['interval'][1]:+.3f}]   new better on {new['win_rate']:.0%} of prompts"
         )
         write(f"\n{report['new_slates']} new slates wait to be ranked in project {report['project']}.")
