@@ -186,10 +186,9 @@ def compare_policies(reward_model: Model) -> list[dict[str, Any]]:
     that share no scored prompt with the first are left out.
     """
     means: dict[int, dict[int, float]] = defaultdict(dict)
-    rows = Score.objects.filter(model=reward_model, response__model__isnull=False)
-    rows = rows.values("response__model", "response__prompt").annotate(mean=Avg("value"))
-    for policy, prompt, mean in rows.values_list("response__model", "response__prompt", "mean"):
-        means[policy][prompt] = mean
+    scored = Score.objects.filter(model=reward_model, response__model__isnull=False)
+    for row in scored.values("response__model", "response__prompt").annotate(mean=Avg("value")).order_by():
+        means[row["response__model"]][row["response__prompt"]] = row["mean"]
     policies = list(Model.objects.filter(pk__in=means).order_by("pk"))
     compared = []
     for policy in policies[1:]:

@@ -175,6 +175,20 @@ def test_scoring_is_started_from_the_page_of_a_reward_model(world: World) -> Non
     assert Run.objects.get(method="score").base_model == scorer
 
 
+def test_a_reward_models_page_sets_new_policies_beside_the_first(world: World) -> None:
+    """Old responses score 0, new ones 1, on the one prompt that both answered: difference 1.000, better on 100 %."""
+    scorer = Model.objects.create(project=world.project, name="rm", kind="reward", location="rm")
+    aligned = Model.objects.create(project=world.project, name="aligned", kind="policy", location="x")
+    prompt = world.project.prompts.all()[0]
+    for value, model in ((0.0, world.model), (1.0, aligned)):
+        response = prompt.responses.create(external_id=model.name, text=model.name, source=model.name, model=model)
+        response.scores.create(model=scorer, value=value)
+    body = world.client("engineer").get(url(world, "model_detail", pk=scorer.pk)).content.decode()
+    assert "Reward of new responses beside the old" in body
+    assert "1.000 … 1.000" in body
+    assert ">aligned</a>" in body
+
+
 def test_a_queued_run_is_polled_and_can_be_cancelled(world: World) -> None:
     client = world.client("engineer")
     body = client.get(url(world, "run_detail", number=1)).content.decode()
