@@ -13,6 +13,7 @@ from django.db.models import Count
 
 from annotation.domain.importing import ImportCounts, ImportFile, import_files
 from annotation.domain.projects import create_project
+from annotation.domain.snapshots import SPLITS, freeze_snapshot, snapshot_directory
 from annotation.models import Membership, Project, Prompt, Ranking, Response, Slate, Slot
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -59,6 +60,23 @@ def test_hh_helpful_keeps_every_turn_byte_for_byte(project):
         ]  # fmt: skip
     assert no_slot_is_free()
     assert import_files(project, files=files_of("hh_helpful", "train", "test")) == ImportCounts(skipped=2500)
+
+
+def test_hh_helpful_survives_to_the_exported_snapshot_byte_for_byte(project):
+    import_files(project, files=files_of("hh_helpful", "train", "test"))
+    snapshot = freeze_snapshot(project, format="trl-preference")
+    exported = [
+        line
+        for split in SPLITS
+        for line in (snapshot_directory(snapshot) / f"{split}.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
+    ]
+    fields = ("prompt", "chosen", "rejected")
+    rows = rows_of("hh_helpful", "train") + rows_of("hh_helpful", "test")
+    assert sum(len(row["prompt"]) > 1 for row in rows) > 1000
+    assert sorted(json.dumps([json.loads(line)[name] for name in fields]) for line in exported) == sorted(
+        json.dumps([row[name] for name in fields]) for row in rows
+    )
+    assert snapshot.manifest["dropped"] == {}
 
 
 def test_pandalm_has_its_ties_and_shares_prompts(project):
