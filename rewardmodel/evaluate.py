@@ -80,11 +80,13 @@ def completion_log_probs(
 ) -> np.ndarray:
     """log pi(completion | prompt), summed over the completion's tokens, in nats: (pairs, 2), chosen then rejected.
 
-    Always in float32: bfloat16 logits are off by several hundredths a token, and log-ratios are small differences.
-    batch_tokens bounds a batch with its padding, since its logits take tokens x vocabulary floats.
+    A response in several pairs is read once. Always in float32: bfloat16 logits are off by several hundredths a token,
+    and log-ratios are small differences. batch_tokens bounds a batch with its padding, since its logits take tokens x vocabulary floats.
     """
-    texts = [(pair.prompt_ids, pair.chosen_ids) for pair in pairs]
-    texts += [(pair.prompt_ids, pair.rejected_ids) for pair in pairs]
+    sides = [(tuple(pair.prompt_ids), tuple(pair.chosen_ids)) for pair in pairs]
+    sides += [(tuple(pair.prompt_ids), tuple(pair.rejected_ids)) for pair in pairs]
+    places = {side: place for place, side in enumerate(dict.fromkeys(sides))}
+    texts = list(places)
     progress = progress or Progress(show=False)
     progress.start(phase, total=len(texts))
     sums = np.zeros(len(texts))
@@ -94,12 +96,15 @@ def completion_log_probs(
         done += len(batch)
         progress.advance(done)
         progress.check()
-    return np.stack([sums[: len(pairs)], sums[len(pairs) :]], axis=1)
+    by_side = sums[[places[side] for side in sides]]
+    return np.stack([by_side[: len(pairs)], by_side[len(pairs) :]], axis=1)
 
 
-def _sum_log_probs(model: Any, *, texts: Sequence[tuple[list[int], list[int]]], compute: Compute) -> list[float]:
+def _sum_log_probs(
+    model: Any, *, texts: Sequence[tuple[Sequence[int], Sequence[int]]], compute: Compute
+) -> list[float]:
     pad_id = model.config.get_text_config().pad_token_id
-    ids, mask = pad_right([prompt + end for prompt, end in texts], pad_id=pad_id or 0, device=compute.device)
+    ids, mask = pad_right([[*prompt, *end] for prompt, end in texts], pad_id=pad_id or 0, device=compute.device)
     with torch.inference_mode():
         logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()  # (batch, T-1, vocabulary)
     targets = ids[:, 1:]

@@ -6,8 +6,10 @@ Both can be made again and again: what is there stays as it is.
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from django.db import transaction
 
@@ -21,6 +23,7 @@ SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 ASSISTANT_SLUG = "assistant"
 SIMULATED_SLUG = "simulated"
 SIMULATED_NAMES = ["simulated-1", "simulated-2", "simulated-3"]
+SHORT_ANSWERS = "Answer in one or two short sentences."
 FILLER_BEFORE = "Great question! I am happy to help you with this one."
 FILLER_AFTER = "I hope this helps. Feel free to ask me anything else at any time."
 
@@ -55,16 +58,22 @@ def create_simulated_project(*, progress: Callable[[int, int], None] | None = No
     return project
 
 
-def create_question_project(*, slug: str, name: str) -> Project:
-    """A project of the written questions alone, to be answered by a model."""
+@transaction.atomic
+def create_question_project(*, slug: str, name: str, count: int) -> Project:
+    """A project of the first `count` written questions alone, to be answered by a model in a sentence or two."""
     project = create_project(
         slug=slug, name=name, guidelines=(SAMPLES / "simulated.guidelines.md").read_text(encoding="utf-8")
     )
-    _import_questions(project)
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as file:
+        for row in read_questions()[:count]:
+            asked = {"id": row["id"], "system": SHORT_ANSWERS, "prompt": row["question"], "metadata": row["metadata"]}
+            file.write(json.dumps(asked, ensure_ascii=False) + "\n")
+        file.flush()
+        import_files(project, files=[ImportFile("questions.jsonl", Path(file.name))], format="prompts")
     return project
 
 
-def read_questions() -> list[dict[str, str]]:
+def read_questions() -> list[dict[str, Any]]:
     """The written questions and answers of the simulated project."""
     with open(SAMPLES / "simulated.jsonl", encoding="utf-8") as file:
         return [json.loads(line) for line in file]
@@ -86,7 +95,7 @@ def _add_scripted_responses(project: Project) -> None:
     questions = read_questions()
     if project.prompts.count() == len(questions):
         return
-    _import_questions(project)
+    import_files(project, files=[ImportFile("simulated.jsonl", SAMPLES / "simulated.jsonl")], format="prompts")
     prompts = {prompt.external_id: prompt for prompt in project.prompts.all()}
     others = questions[1:] + questions[:1]
     plans = []
@@ -95,10 +104,6 @@ def _add_scripted_responses(project: Project) -> None:
         responses = _create_responses(prompt, scripted_variants(row["answer"], other=other["answer"]).items())
         plans.append(SlatePlan(prompt=prompt, external_id=row["id"], responses=responses))
     make_slates(project, plans=plans)
-
-
-def _import_questions(project: Project) -> None:
-    import_files(project, files=[ImportFile("simulated.jsonl", SAMPLES / "simulated.jsonl")], format="prompts")
 
 
 def _create_responses(prompt: Prompt, variants: Iterable[tuple[str, str]]) -> list[Response]:

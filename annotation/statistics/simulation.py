@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 RULE = (
-    "Prefers responses that end properly, speak of what was asked, run to about 35 words, do not repeat themselves "
+    "Prefers responses that end properly, speak of what was asked, run to about 25 words, do not repeat themselves "
     "and carry no filler; adds Gumbel noise to each response and ties what it can hardly tell apart."
 )
-IDEAL_WORDS = 35
+IDEAL_WORDS = 25
 FILLERS = ("great question", "as an ai", "i'm happy to", "i am happy to", "hope this helps", "feel free to", "sure")
 STOP_WORDS = frozenset(
     re.findall(
@@ -38,7 +38,7 @@ def utility(prompt: str, *, response: str) -> float:
     is_complete = response.rstrip().endswith((".", "!", "?", ")", "`", "。", '"'))
     filler = sum(phrase in response.lower() for phrase in FILLERS)
     length_penalty = min(2.0, abs(math.log(len(words) / IDEAL_WORDS)))
-    return 1.5 * is_complete + 4.0 * min(1.0, relevance) - 4.0 * repetition - min(1.5, 0.5 * filler) - length_penalty
+    return 2.5 * is_complete + 3.0 * min(1.0, relevance) - 4.0 * repetition - min(1.5, 0.5 * filler) - length_penalty
 
 
 def simulate_ranking(

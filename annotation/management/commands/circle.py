@@ -22,7 +22,7 @@ from annotation.management.console import child_processes, follow_run
 from annotation.models import Model, Project, Run, Slate
 from annotation.statistics.simulation import RULE
 
-SHARES = (0.75, 0.05, 0.2)
+SHARES = (0.7, 0.0, 0.3)
 # A few dozen steps have to suffice in ten minutes on two cores, so the rates are higher than the library's defaults.
 REWARD_RATE, DPO_RATE = 5e-4, 2e-4
 
@@ -34,9 +34,9 @@ class Command(BaseCommand):
         parser.add_argument("--model", default=runner.EMBEDDED_MODEL, help="Any model transformers can load.")
         parser.add_argument("--prompts", type=int, default=80, help="At most 160.")
         parser.add_argument("--responses", type=int, default=4, help="Responses a prompt, 2 to 9.")
-        parser.add_argument("--tokens", type=int, default=40, help="Longest response.")
-        parser.add_argument("--reward-steps", type=int, default=40)
-        parser.add_argument("--dpo-steps", type=int, default=16)
+        parser.add_argument("--tokens", type=int, default=48, help="Longest response.")
+        parser.add_argument("--reward-steps", type=int, default=44)
+        parser.add_argument("--dpo-steps", type=int, default=18)
         parser.add_argument("--max-length", type=int, default=256)
         parser.add_argument("--seed", type=int, default=0)
 
@@ -44,7 +44,9 @@ class Command(BaseCommand):
         call_command("migrate", verbosity=0)
         self.seconds: dict[str, float] = {}
         slug = f"circle-{time.strftime('%Y%m%d-%H%M%S')}"
-        project = samples.create_question_project(slug=slug, name=f"Circle {slug[7:]} (simulated)")
+        project = samples.create_question_project(
+            slug=slug, name=f"Circle {slug[7:]} (simulated)", count=options["prompts"]
+        )
         with child_processes() as self.children:
             self.children.start("manage.py", "work")
             report = self.go_round(project, **options)
@@ -57,7 +59,6 @@ class Command(BaseCommand):
         project: Project,
         *,
         model: str,
-        prompts: int,
         responses: int,
         tokens: int,
         reward_steps: int,
@@ -75,7 +76,7 @@ class Command(BaseCommand):
             project,
             method="generate",
             base_model=base,
-            settings={**sampling, "prompt_count": prompts},
+            settings=sampling,
         )
         with self.timed("simulated annotator ranks"):
             simulating.simulate_annotators(project, names=["simulated-1"], seed=seed)
@@ -96,7 +97,7 @@ class Command(BaseCommand):
             method="dpo",
             base_model=base,
             snapshot=snapshot,
-            settings={**training, "max_steps": dpo_steps, "learning_rate": DPO_RATE},
+            settings={**training, "max_steps": dpo_steps, "learning_rate": DPO_RATE, "report_samples": 2},
         )
         policy = collecting.register_model(dpo_run, name="aligned")
         answers = self.see_through(
