@@ -81,7 +81,8 @@ def completion_log_probs(
     """log pi(completion | prompt), summed over the completion's tokens, in nats: (pairs, 2), chosen then rejected.
 
     A response in several pairs is read once. Always in float32: bfloat16 logits are off by several hundredths a token,
-    and log-ratios are small differences. batch_tokens bounds a batch with its padding, since its logits take tokens x vocabulary floats.
+    and log-ratios are small differences. batch_tokens bounds a batch with its padding, since its logits take
+    tokens x vocabulary floats.
     """
     sides = [(tuple(pair.prompt_ids), tuple(pair.chosen_ids)) for pair in pairs]
     sides += [(tuple(pair.prompt_ids), tuple(pair.rejected_ids)) for pair in pairs]
