@@ -7,7 +7,9 @@ what it may hold. Nothing malformed becomes a default: a typing error stops the 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +106,13 @@ def read_secret_key(name: str, *, data_dir: Path, env: Mapping[str, str] = os.en
             raise ImproperlyConfigured(f"{name} is shorter than 32 characters; unset it to have one made.")
         return raw
     path = data_dir / "secret_key"
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    if not path.exists():
+        descriptor, own = tempfile.mkstemp(dir=data_dir, prefix=".secret_key-")  # mode 600
+        with os.fdopen(descriptor, "w") as file:
             file.write(get_random_string(64))
-    except FileExistsError:
-        pass
+        with suppress(FileExistsError):  # another process was quicker: its key holds
+            os.link(own, path)
+        os.unlink(own)
     key = path.read_text().strip()
     if len(key) < 32:
         raise ImproperlyConfigured(f"{path} holds no usable secret key; delete it to have a new one made.")

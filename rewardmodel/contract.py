@@ -256,8 +256,15 @@ def _check_type(name: str, value: Any, *, expected: Any) -> Any:
             return dict(value)
         # bool is a subclass of int in Python; `epochs: true` is a slip, not a 1.
         if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+            if isinstance(value, str) and not _is_plain_text(value):
+                raise SpecError(f"{name}: {value!r} holds a character that cannot be stored (NUL or half of a pair)")
             return value
     raise SpecError(f"{name}: expected {_type_name(expected)}, got {type(value).__name__} {value!r}")
+
+
+def _is_plain_text(text: str) -> bool:
+    """Whether every file system and database can hold the text."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _check_range(name: str, value: Any, *, limits: Mapping[str, Any]) -> None:

@@ -76,9 +76,9 @@ def test_the_demonstration_starts_serves_stops_and_starts_again_without_loss(env
             demo.send_signal(signal.SIGINT)
             assert demo.wait(timeout=60) == 0
     assert counts[0] == counts[1]
-    assert counts[0]["response"] == 160 * 4 + 12 * 4
+    assert counts[0]["response"] == 160 * 4 + 16 * 4
     assert counts[0]["ranking"] == 160 * 3
-    assert counts[0]["slate"] == 160 + 12
+    assert counts[0]["slate"] == 160 + 16
 
 
 def test_the_circle_ends_with_its_report_as_json(environment, tiny_model):

@@ -47,11 +47,16 @@ def claim_slot(annotator: Membership, *, beside: UUID | None = None) -> Lease | 
     held = live_lease(annotator, beside=beside)
     if held is not None:
         return held
-    if beside is not None and live_slots(annotator).count() >= LIVE_LEASES:
-        return None
     for _attempt in range(CLAIM_TRIES):
         try:
             with transaction.atomic():
+                # One claim of an annotator at a time: two tabs at once get the same slate.
+                Membership.objects.select_for_update().get(pk=annotator.pk)
+                held = live_lease(annotator, beside=beside)
+                if held is not None:
+                    return held
+                if beside is not None and live_slots(annotator).count() >= LIVE_LEASES:
+                    return None
                 slot = _next_candidate(annotator)
                 if slot is None:
                     return None
@@ -61,6 +66,16 @@ def claim_slot(annotator: Membership, *, beside: UUID | None = None) -> Lease | 
         if lease is not None:
             return _lease_with_slate(lease.token)
     return None
+
+
+def renew_lease(annotator: Membership, *, token: UUID) -> bool:
+    """Hold the slot for as long again, since the annotator is at work; False where it is no longer theirs.
+
+    Raises LeaseUnknown for a token that is not theirs.
+    """
+    lease = own_lease(annotator, token=token)
+    held = Slot.objects.filter(pk=lease.slot_id, token=token, state=Slot.State.LEASED)
+    return held.update(deadline=_deadline(annotator)) == 1
 
 
 def skip_slate(annotator: Membership, *, token: UUID, reason: str) -> None:
@@ -111,10 +126,9 @@ def _take(slot: Slot, *, annotator: Membership) -> Lease | None:
         deadline__lte=timezone.now()
     ).update(state=Slot.State.FREE, annotator=None, token=None, deadline=None)
     unchanged = Slot.objects.filter(Q(token=slot.token) if slot.token else Q(token__isnull=True), pk=slot.pk)
-    deadline = timezone.now() + timedelta(seconds=annotator.project.lease_seconds)
     if (
         unchanged.exclude(state=Slot.State.DONE).update(
-            state=Slot.State.LEASED, annotator=annotator, token=token, deadline=deadline
+            state=Slot.State.LEASED, annotator=annotator, token=token, deadline=_deadline(annotator)
         )
         != 1
     ):
@@ -122,6 +136,10 @@ def _take(slot: Slot, *, annotator: Membership) -> Lease | None:
     order = list(slot.slate.places.order_by("position").values_list("response_id", flat=True))
     random.Random(seed).shuffle(order)
     return Lease.objects.create(token=token, slot=slot, annotator=annotator, presented_order=order, order_seed=seed)
+
+
+def _deadline(annotator: Membership) -> datetime:
+    return timezone.now() + timedelta(seconds=annotator.project.lease_seconds)
 
 
 def _lease_with_slate(token: UUID) -> Lease:

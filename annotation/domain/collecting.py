@@ -14,6 +14,7 @@ from annotation import runner
 from annotation.domain.slating import make_slates, plan_slates
 from annotation.models import Model, Project, Prompt, Response, Run, Score
 
+NAME_LIMIT, LOCATION_LIMIT = 120, 500
 NEWEST_FIRST = 10
 """Priority of slates of new responses: they come before what was waiting."""
 
@@ -24,6 +25,8 @@ class CollectionRefused(ValueError):
 
 def add_model(project: Project, *, name: str, kind: str, location: str) -> Model:
     """Register a model that was not made here: the embedded one, a hub id, or a path. The same again is harmless."""
+    if not name or len(name) > NAME_LIMIT or len(location) > LOCATION_LIMIT:
+        raise CollectionRefused(f"A model's name has 1 to {NAME_LIMIT} characters, its place at most {LOCATION_LIMIT}.")
     model, _created = Model.objects.get_or_create(
         project=project, name=name, defaults={"kind": kind, "location": location}
     )
@@ -41,8 +44,8 @@ def register_model(run: Run, *, name: str) -> Model:
     if run.state != Run.State.SUCCEEDED or run.method not in (Run.Method.REWARD, Run.Method.DPO):
         raise CollectionRefused("Only a training run that succeeded has a model to register.")
     name = name.strip()
-    if not name or len(name) > 120:
-        raise CollectionRefused("Give the model a name of 1 to 120 characters.")
+    if not name or len(name) > NAME_LIMIT:
+        raise CollectionRefused(f"Give the model a name of 1 to {NAME_LIMIT} characters.")
     if Model.objects.filter(project=run.project, name=name).exists():
         raise CollectionRefused(f"The name {name!r} is taken in this project; choose another.")
     location = runner.model_directory(Path("runs") / run.project.slug / str(run.number))
@@ -99,7 +102,7 @@ def _collect_responses(run: Run, *, rows: list[dict[str, Any]]) -> None:
             Response(
                 prompt_id=prompt_id,
                 external_id=f"run-{run.number}/{row['index']}",
-                text=row["response"],
+                text=row["response"].replace("\0", "\N{REPLACEMENT CHARACTER}"),  # PostgreSQL stores no NUL
                 source=source,
                 source_kind=Response.SourceKind.MODEL,
                 model=run.base_model,

@@ -155,7 +155,7 @@ def check_judgement(tiers: Sequence[Sequence[int]], *, count: int, all_bad: bool
 
 
 def _settle_slot(lease: Lease) -> Slot:
-    """Turn the lease's slot into a done one, or open an extra slot where the place is gone (slate locked)."""
+    """Turn the lease's slot into a done one, or any free one, or open an extra slot where none is (slate locked)."""
     slate = lease.slot.slate
     done = {"state": Slot.State.DONE, "annotator": lease.annotator, "token": lease.token, "deadline": None}
     won = Slot.objects.filter(pk=lease.slot_id, state=Slot.State.LEASED, token=lease.token).update(**done)
@@ -167,7 +167,10 @@ def _settle_slot(lease: Lease) -> Slot:
             return mine.get()
         if mine.filter(state=Slot.State.DONE).exists():
             raise RankingRefused([_("You have ranked this slate already; open it in your history to amend it.")])
-        won = Slot.objects.filter(pk=lease.slot_id, state=Slot.State.FREE).update(**done)
+        free = Slot.objects.filter(slate=slate, state=Slot.State.FREE, is_extra=False)
+        for slot_id in free.order_by("number").values_list("pk", flat=True):
+            if free.filter(pk=slot_id).update(**done):
+                return Slot.objects.get(pk=slot_id)
     if won:
         return Slot.objects.get(pk=lease.slot_id)
     last = slate.slots.aggregate(Max("number"))["number__max"] or 0

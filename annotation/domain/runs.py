@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 from django.db import connection, transaction
-from django.db.models import Count, F, Max, Q
+from django.db.models import Count, F, Max, Q, QuerySet
 from django.utils import timezone
 
 from annotation import runner
@@ -30,12 +31,15 @@ from annotation.domain.snapshots import (
 from annotation.models import Model, Project, Response, Run, Snapshot
 
 State = Run.State
+ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 TRAINABLE_FORMATS = ("trl-preference",)
 PROMPT_LIMIT = 1_000_000
 OWN_SETTINGS = {"generate": ("prompt_count", "mix", "split"), "reward": (), "dpo": (), "score": ()}
 """Settings of ours, beside those of the training library: how many prompts; whether new responses are put beside
 earlier ones in the slates that follow; and, where a snapshot is named, of which of its splits the prompts are."""
 PLACEHOLDER = "(made when the run starts)"
+CRASH_LIMIT = 5
+ERROR_LIMIT = 10_000
 
 
 class RunRefused(ValueError):
@@ -108,19 +112,34 @@ def cancel_run(run: Run) -> Run:
 # --- the worker's side --------------------------------------------------------------------------------------------
 
 
+def is_run_waiting() -> bool:
+    """Whether a run could be claimed; asked by idle workers, since it takes no lock."""
+    return _waiting_runs().exists()
+
+
 def claim_run(worker: str) -> Run | None:
-    """Lease the oldest queued run, or one whose worker fell silent; None where there is nothing to do."""
+    """Lease the oldest queued run, or one whose worker fell silent; None where there is nothing to do.
+
+    A run under which `CRASH_LIMIT` workers fell silent is failed instead of being leased once more.
+    """
     now = timezone.now()
-    waiting = Run.objects.filter(Q(state=State.QUEUED) | Q(state=State.RUNNING, deadline__lte=now)).order_by("pk")
+    waiting = _waiting_runs()
     with transaction.atomic():
         if connection.features.has_select_for_update_skip_locked:
             waiting = waiting.select_for_update(skip_locked=True)
         run = waiting.first()
         if run is None:
             return None
+        if run.crashes >= CRASH_LIMIT:
+            error = f"{run.crashes} workers fell silent while they worked on it; see its log and their memory."
+            Run.objects.filter(pk=run.pk, state=run.state, attempt=run.attempt).update(
+                state=State.FAILED, error=error, deadline=None, finished_at=now
+            )
+            return None
         claimed = Run.objects.filter(pk=run.pk, state=run.state, attempt=run.attempt).update(
             state=State.RUNNING,
             attempt=F("attempt") + 1,
+            crashes=F("crashes") + (1 if run.state == State.RUNNING else 0),
             worker=worker,
             deadline=_next_deadline(),
             started_at=run.started_at or now,
@@ -175,7 +194,9 @@ def finish_run(run: Run, *, exit_code: int) -> Run:
     """Write down how the run ended, and collect what it made in the same transaction."""
     facts = runner.read_facts(run_directory(run))
     state, error = facts.state, facts.error
-    if state not in (State.SUCCEEDED, State.FAILED, State.CANCELLED):
+    if state not in ENDED and run.cancel_requested:
+        state, error = State.CANCELLED, ""  # stopped before it could say so itself
+    elif state not in ENDED:
         state, error = (
             State.FAILED,
             f"The run's process ended with exit code {exit_code} and left no word; see its log.",
@@ -188,6 +209,11 @@ def finish_run(run: Run, *, exit_code: int) -> Run:
     return _close(run, state=state, facts=facts, error=error, collect=False)
 
 
+def cancel_claimed_run(run: Run) -> Run:
+    """End a run that was cancelled before its process started."""
+    return _close(run, state=State.CANCELLED, facts=None, error="", collect=False)
+
+
 def fail_run(run: Run, *, error: str) -> Run:
     """Write down that the run could not start."""
     return _close(run, state=State.FAILED, facts=None, error=error, collect=False)
@@ -195,6 +221,7 @@ def fail_run(run: Run, *, error: str) -> Run:
 
 @transaction.atomic
 def _close(run: Run, *, state: str, facts: runner.Facts | None, error: str, collect: bool) -> Run:
+    error = error.replace("\0", "\N{REPLACEMENT CHARACTER}")[:ERROR_LIMIT]
     changes: dict[str, Any] = {
         "state": state,
         "error": error,
@@ -209,6 +236,11 @@ def _close(run: Run, *, state: str, facts: runner.Facts | None, error: str, coll
         collecting.collect_run(run, directory=run_directory(run))
     run.refresh_from_db()
     return run
+
+
+def _waiting_runs() -> QuerySet[Run]:
+    lapsed = Q(state=State.RUNNING, deadline__lte=timezone.now())
+    return Run.objects.filter(Q(state=State.QUEUED) | lapsed).order_by("pk")
 
 
 def _held(run: Run) -> Any:
@@ -241,11 +273,22 @@ def _check_inputs(project: Project, *, method: str, snapshot: Snapshot | None, b
                 f"Snapshot {snapshot.number} is in the format {snapshot.format}; "
                 f"{method} runs train on {' or '.join(TRAINABLE_FORMATS)}."
             )
+        _check_splits(snapshot)
     needed = Model.Kind.REWARD if method == Run.Method.SCORE else Model.Kind.POLICY
     if method == Run.Method.SCORE and base_model is None:
         raise RunRefused("Choose the reward model that scores.")
     if base_model is not None and base_model.kind != needed:
         raise RunRefused(f"{base_model.name} is a {base_model.get_kind_display()}; this run needs a {needed}.")
+
+
+def _check_splits(snapshot: Snapshot) -> None:
+    rows = snapshot.manifest["counts"]["rows"]
+    for split in ("train", "test"):
+        if not rows[split]:
+            raise RunRefused(
+                f"Snapshot {snapshot.number} has no rows in its {split} split, which a training needs: {rows}. "
+                "Have more prompts judged, or freeze another snapshot with other shares or another split seed."
+            )
 
 
 def _check_prompt_choice(project: Project, *, own: Mapping[str, Any], snapshot: Snapshot | None) -> None:
@@ -263,9 +306,9 @@ def _check_prompt_choice(project: Project, *, own: Mapping[str, Any], snapshot: 
 def _prompt_rows(run: Run) -> Iterator[dict[str, Any]]:
     """The prompts to answer: those with the fewest slates first, so that a new batch reaches new prompts."""
     prompts = run.project.prompts.annotate(seen=Count("slates")).order_by("seen", "pk")
-    if run.snapshot is not None:
-        prompts = prompts.filter(pk__in=read_prompt_ids(run.snapshot, split=run.spec["split"]))
-    for prompt in prompts[: run.spec["prompt_count"]]:
+    wanted = read_prompt_ids(run.snapshot, split=run.spec["split"]) if run.snapshot is not None else None
+    chosen = (prompt for prompt in prompts.iterator(chunk_size=1000) if wanted is None or prompt.pk in wanted)
+    for prompt in islice(chosen, run.spec["prompt_count"]):
         yield {"prompt_id": prompt.pk, "prompt": prompt.messages}
 
 

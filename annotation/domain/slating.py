@@ -69,7 +69,7 @@ def plan_slates(
     return [
         SlatePlan(
             prompt=prompt,
-            external_id=f"{prefix}{prompt.external_id}#{index}",
+            external_id=f"{prefix}{prompt.pk}#{index}",
             responses=order[index::groups],
             priority=priority,
         )

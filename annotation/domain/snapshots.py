@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,6 +43,8 @@ FORMATS = {
 }
 SPLITS = ("train", "validation", "test")
 PARQUET_BATCH = 1000
+DTYPES = {"string": "string", "int64": "int64", "bool": "bool", "double": "float64"}
+"""Arrow's names of the columns' types, and those of `datasets`."""
 Row = dict[str, Any]
 
 
@@ -151,14 +154,14 @@ def copy_snapshot(snapshot: Snapshot, *, out: Path) -> None:
 
 
 def sample_rows(snapshot: Snapshot, *, limit: int = 3) -> list[Row]:
-    """The first rows of the largest split, for a look."""
+    """The first rows of the largest split, for a look. Raises SnapshotRefused where the file is lost."""
     counts = snapshot.manifest["counts"]["rows"]
     split = max(SPLITS, key=lambda name: counts[name])
-    rows = []
-    with open(snapshot_directory(snapshot) / f"{split}.jsonl", encoding="utf-8") as file:
-        for _index, line in zip(range(limit), file, strict=False):
-            rows.append(json.loads(line))
-    return rows
+    try:
+        with open(snapshot_directory(snapshot) / f"{split}.jsonl", encoding="utf-8") as file:
+            return [json.loads(line) for line in islice(file, limit)]
+    except FileNotFoundError:
+        raise SnapshotRefused(f"Snapshot {snapshot} has lost its file {split}.jsonl.") from None
 
 
 def read_prompt_ids(snapshot: Snapshot, *, split: str) -> set[int]:
@@ -400,6 +403,8 @@ class SplitWriter:
         self._flush()
         self.parquet.close()
         self.jsonl.close()
+        if not self.rows:  # `datasets` refuses a Parquet split without rows
+            self.paths.pop().unlink()
 
     def _flush(self) -> None:
         if self.batch:
@@ -530,7 +535,8 @@ def dataset_card(project: Project, manifest: Mapping[str, Any]) -> str:
             "(programs with a stated rule). They are no evidence about what people prefer.\n\n"
         )
     return (
-        f"---\nconfigs:\n- config_name: default\n  data_files:\n{jsonl}---\n\n"
+        f"---\nconfigs:\n- config_name: default\n  data_files:\n{jsonl}"
+        f"dataset_info:\n  features:\n{yaml_features(SCHEMAS[manifest['format']])}---\n\n"
         f"# {project.name}: {manifest['format']}\n\n{warning}"
         f"Frozen on {manifest['created_at']} from the project `{project.slug}` by Preferee. "
         f"{counts['rankings']} rankings by {counts['annotators']} annotators.\n\n"
@@ -539,6 +545,22 @@ def dataset_card(project: Project, manifest: Mapping[str, Any]) -> str:
         f"stands in two splits. Pairs derived by `{manifest['derivation']}`. Filters: "
         f"`{json.dumps(manifest['filters'])}`.\n\n## Left out\n\n{dropped}"
     )
+
+
+def yaml_features(schema: pa.Schema) -> str:
+    """The columns as the card's YAML head states them, so that a column empty in one split has its type in all."""
+    lines = []
+    for field_ in schema:
+        if not pa.types.is_list(field_.type):
+            lines.append(f"  - name: {field_.name}\n    dtype: {DTYPES[str(field_.type)]}\n")
+        elif pa.types.is_struct(field_.type.value_type):
+            parts = "".join(
+                f"    - name: {part.name}\n      dtype: {DTYPES[str(part.type)]}\n" for part in field_.type.value_type
+            )
+            lines.append(f"  - name: {field_.name}\n    list:\n{parts}")
+        else:
+            lines.append(f"  - name: {field_.name}\n    list: {DTYPES[str(field_.type.value_type)]}\n")
+    return "".join(lines)
 
 
 def _check_request(format: str, *, shares: tuple[float, float, float], split_seed: int) -> None:

@@ -60,6 +60,10 @@ class Response(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["prompt", "external_id"], name="response_external_id_once_a_prompt"),
             models.CheckConstraint(condition=~models.Q(source=""), name="response_source_named"),
+            models.CheckConstraint(
+                condition=models.Q(source_kind__in=["model", "person", "import", "script"]),
+                name="response_source_kind_known",
+            ),
         ]
         indexes = [models.Index(fields=["source"])]
 

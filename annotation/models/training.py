@@ -16,7 +16,7 @@ class Run(models.Model):
     """One training or generation job. This row owns the intent; the run directory owns the facts.
 
     `attempt` counts the leases given out and fences off a worker that comes back from the dead: it may write only
-    while the attempt is its own.
+    while the attempt is its own. `crashes` counts the leases that lapsed.
     """
 
     class Method(models.TextChoices):
@@ -44,6 +44,7 @@ class Run(models.Model):
     collected_at = models.DateTimeField(null=True, blank=True)
     cancel_requested = models.BooleanField(default=False)
     attempt = models.PositiveIntegerField(default=0)
+    crashes = models.PositiveIntegerField(default=0)
     worker = models.CharField(max_length=120, blank=True)
     deadline = models.DateTimeField(null=True, blank=True)
     status = models.JSONField(default=dict, blank=True)
@@ -60,6 +61,9 @@ class Run(models.Model):
         ordering = ["project", "-number"]
         constraints = [
             models.UniqueConstraint(fields=["project", "number"], name="run_number_once_a_project"),
+            models.CheckConstraint(
+                condition=Q(method__in=["reward", "dpo", "generate", "score"]), name="run_method_known"
+            ),
             models.CheckConstraint(
                 condition=Q(state__in=["queued", "running", "succeeded", "failed", "cancelled"]),
                 name="run_state_known",
@@ -96,6 +100,7 @@ class Model(models.Model):
         ordering = ["project", "-created_at"]
         constraints = [
             models.UniqueConstraint(fields=["project", "name"], name="model_name_once_a_project"),
+            models.CheckConstraint(condition=Q(kind__in=["policy", "reward"]), name="model_kind_known"),
         ]
 
     def __str__(self) -> str:

@@ -10,7 +10,7 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
-from annotation.domain.assigning import LeaseUnknown, claim_slot, live_lease, skip_slate
+from annotation.domain.assigning import LeaseUnknown, claim_slot, live_lease, renew_lease, skip_slate
 from annotation.domain.ranking import RankingRefused, amend_ranking, submit_ranking
 from annotation.models import Lease, Ranking, Slot
 from tests.annotation.factories import make_member, make_project, make_slate
@@ -114,6 +114,34 @@ def test_a_late_submission_whose_slot_went_to_another_is_kept_as_an_extra():
     submission = submit_ranking(late, token=lease.token, tiers=[[0], [1], [2], [3]])
     assert submission.is_extra
     assert sorted(slate.slots.values_list("is_extra", flat=True)) == [False, True]
+
+
+def test_a_late_submission_takes_any_free_slot_before_it_becomes_an_extra():
+    """Overlap 2: the late one's slot went to another, the second slot is free, so the slate ends with 2 rankings."""
+    project = make_project(overlap=2)
+    slate = make_slate(project)
+    late, quick = make_member(project), make_member(project)
+    lease = claim_slot(late)
+    let_lapse(lease)
+    claim_slot(quick)
+    assert not submit_ranking(late, token=lease.token, tiers=[[0], [1], [2], [3]]).is_extra
+    assert sorted(slate.slots.values_list("state", flat=True)) == ["done", "leased"]
+
+
+def test_a_renewed_lease_is_held_for_as_long_again_and_a_lost_one_is_not():
+    project = make_project()
+    make_slate(project)
+    annotator = make_member(project)
+    lease = claim_slot(annotator)
+    soon = timezone.now() + timedelta(seconds=5)
+    Slot.objects.update(deadline=soon)
+    assert renew_lease(annotator, token=lease.token) is True
+    assert Slot.objects.get().deadline > soon + timedelta(minutes=20)
+    let_lapse(lease)
+    claim_slot(make_member(project))
+    assert renew_lease(annotator, token=lease.token) is False
+    with pytest.raises(LeaseUnknown):
+        renew_lease(make_member(project), token=lease.token)
 
 
 def test_a_submission_under_a_lapsed_lease_settles_the_newer_lease_of_the_same_slate():
@@ -267,3 +295,27 @@ def test_a_double_click_in_two_threads_answers_both_with_the_same_ranking():
     for thread in threads:
         thread.join()
     assert results == [Ranking.objects.get().pk] * 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_tabs_that_claim_at_once_get_the_same_slate():
+    project = make_project()
+    for _ in range(4):
+        make_slate(project)
+    annotator = make_member(project)
+    start, tokens = threading.Barrier(3), []
+
+    def claim() -> None:
+        start.wait()
+        try:
+            tokens.append(claim_slot(annotator).token)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=claim) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(tokens) == 3
+    assert len(set(tokens)) == 1

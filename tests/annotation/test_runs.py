@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from datetime import timedelta
@@ -36,8 +37,12 @@ def policy(project):
 
 @pytest.fixture
 def snapshot(project):
+    """Pairs of three prompts, some of them in either split that a training needs."""
     simulate_annotators(project, names=["simulated-1"], seed=0)
-    return freeze_snapshot(project, format="trl-preference", shares=(1.0, 0.0, 0.0))
+    for seed in itertools.count():
+        snapshot = freeze_snapshot(project, format="trl-preference", split_seed=seed, shares=(0.5, 0.0, 0.5))
+        if all(snapshot.manifest["counts"]["rows"][split] for split in ("train", "test")):
+            return snapshot
 
 
 def claim(run):
@@ -101,6 +106,42 @@ def test_a_run_on_a_snapshot_that_was_changed_is_refused(project, snapshot):
     (snapshot_directory(snapshot) / "train.jsonl").write_text("{}\n")
     with pytest.raises(runs.RunRefused, match="changed after it was frozen"):
         runs.prepare_run(run)
+
+
+@pytest.mark.parametrize(("shares", "split"), [((1.0, 0.0, 0.0), "test"), ((0.0001, 0.0, 0.9999), "train")])
+def test_a_snapshot_without_rows_to_train_or_test_on_is_refused_before_it_is_queued(project, snapshot, shares, split):
+    empty = freeze_snapshot(project, format="trl-preference", shares=shares)
+    with pytest.raises(runs.RunRefused, match=f"no rows in its {split} split"):
+        runs.queue_run(project, method="reward", settings={}, snapshot=empty)
+
+
+def test_a_run_cancelled_before_its_process_spoke_is_cancelled_and_not_failed(project, policy):
+    run = claim(runs.queue_run(project, method="generate", settings={}, base_model=policy))
+    runs.prepare_run(run)
+    runs.cancel_run(run)
+    assert (runs.finish_run(run, exit_code=-15).state, run.error) == ("cancelled", "")
+
+
+def test_a_run_under_which_five_workers_fell_silent_is_failed(project, policy):
+    run = runs.queue_run(project, method="generate", settings={}, base_model=policy)
+    for _ in range(6):
+        assert runs.claim_run("worker") == run
+        Run.objects.update(deadline=timezone.now() - timedelta(seconds=1))
+    assert runs.claim_run("worker") is None
+    run.refresh_from_db()
+    assert (run.state, run.attempt, run.crashes) == ("failed", 6, 5)
+    assert "5 workers fell silent" in run.error
+
+
+def test_text_that_no_database_holds_is_refused_or_replaced(project, policy):
+    for text in ("a\0b", "a\ud800"):
+        with pytest.raises(runs.RunRefused, match="cannot be stored"):
+            runs.queue_run(project, method="generate", settings={"model": text})
+    run = claim(runs.queue_run(project, method="generate", settings={}, base_model=policy))
+    prompt = project.prompts.first()
+    row = {"prompt_id": prompt.pk, "index": 0, "response": "a\0b", "finish_reason": "eos", "n_tokens": 1}
+    assert end(run, outputs={"responses.jsonl": [row]}).state == "succeeded"
+    assert run.responses.get().text == "a\ufffdb"
 
 
 def test_runs_are_claimed_once_in_order(project, policy):

@@ -221,6 +221,23 @@ def test_load_dataset_reads_every_format_as_it_is_and_parquet_says_the_same(form
         assert part.to_list() == parquet[split].to_list() == read_rows(snapshot, split)
 
 
+def test_load_dataset_reads_an_empty_split_and_a_column_that_is_empty_in_one_split(tmp_path):
+    """References in the test split only, and no validation split: types come from the card, not from the rows."""
+    datasets = pytest.importorskip("datasets")
+    project = make_project()
+    shares = (0.6, 0.0, 0.4)
+    for _ in range(12):
+        prompt = make_prompt(project)
+        in_test = split_of(prompt.content_hash, seed=0, shares=shares) == "test"
+        project.prompts.filter(pk=prompt.pk).update(reference="Because." if in_test else None)
+    directory = snapshot_directory(freeze_snapshot(project, format="prompts", shares=shares))
+    for path, cache in ((directory, "a"), (directory / "parquet", "b")):
+        loaded = datasets.load_dataset(str(path), cache_dir=str(tmp_path / cache))
+        assert set(loaded) == {"train", "test"}
+        assert set(loaded["train"]["reference"]) == {None}
+        assert set(loaded["test"]["reference"]) == {"Because."}
+
+
 def test_query_count_does_not_grow_with_rankings(django_assert_max_num_queries):
     project = make_project()
     for _ in range(40):

@@ -155,13 +155,14 @@ class Command(BaseCommand):
     def print_report(self, report: dict[str, Any]) -> None:
         write = self.stdout.write
         write(f"\nThe circle, once round, on {report['model']} (simulated annotators: {report['rankings']} rankings)\n")
-        for name, title in (("reward_model", "Reward model"), ("dpo", "DPO policy, implicit reward")):
+        parts = (("reward_model", "Reward model", "untrained"), ("dpo", "DPO policy, implicit reward", "reference"))
+        for name, title, untrained in parts:
             part = report[name]
             held_out = part["held_out"]
             write(f"\n{title}: accuracy on {held_out['n']} held-out pairs of {held_out['n_prompts']} prompts")
             write(f"  trained      {show_accuracy(part['held_out'])}")
             write(f"  longer wins  {show_accuracy(part['baselines']['longer_wins'])}")
-            write(f"  untrained    {show_accuracy(part['baselines']['untrained'])}")
+            write(f"  {untrained}    {show_accuracy(part['baselines']['untrained'])}")
             write(f"  {part['run_directory']}")
         new = report["new_against_old"]
         write(f"\nReward of new responses beside the old, on {new['prompts']} held-out prompts")

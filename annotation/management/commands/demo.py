@@ -25,7 +25,7 @@ from annotation.management.console import Children, child_processes, follow_run
 from annotation.models import Membership, Model, Project, Run
 
 ROLES = {"ann": "annotator", "ben": "annotator", "rita": "reviewer", "ada": "admin", "eva": "engineer"}
-FIRST_BATCH = {"prompt_count": 12, "n": 4, "max_new_tokens": 96, "seed": 0}
+FIRST_BATCH = {"prompt_count": 16, "n": 4, "max_new_tokens": 96, "seed": 0}
 PASSWORD_FILE = "demo_password"
 
 
@@ -49,7 +49,10 @@ class Command(BaseCommand):
             with child_processes() as children:
                 self.start_servers(children, port=port)
                 self.print_logins(port, password=password)
-                self.follow_first_batch(children)
+                try:
+                    self.follow_first_batch(children)
+                except CommandError as error:
+                    self.stderr.write(f"{error}\nThe site runs; `make demo` tries the first responses again.")
                 self.stdout.write("\nReady. Stop with Ctrl+C; `make demo` goes on where it was.")
                 while True:
                     children.require_alive()
@@ -86,7 +89,8 @@ class Command(BaseCommand):
             simulated = samples.create_simulated_project(progress=show)
         for project in (assistant, simulated):
             collecting.add_model(project, name=model, kind=Model.Kind.POLICY, location=model)
-        if not assistant.runs.exists():
+        has_active_run = assistant.runs.filter(state__in=[Run.State.QUEUED, Run.State.RUNNING]).exists()
+        if not assistant.slates.exists() and not has_active_run:
             base = assistant.models.get(name=model)
             runs.queue_run(assistant, method="generate", settings=FIRST_BATCH, base_model=base)
         return [assistant, simulated]
@@ -120,6 +124,7 @@ class Command(BaseCommand):
 
     def follow_first_batch(self, children: Children) -> None:
         """Show how far the first generation is; the site can be used meanwhile."""
-        run = Run.objects.filter(project__slug=samples.ASSISTANT_SLUG, method="generate").order_by("number").first()
-        if run is not None and run.state in (Run.State.QUEUED, Run.State.RUNNING):
+        active = Run.objects.filter(state__in=[Run.State.QUEUED, Run.State.RUNNING])
+        run = active.filter(project__slug=samples.ASSISTANT_SLUG, method="generate").order_by("number").first()
+        if run is not None:
             follow_run(run, label="First responses", children=children)

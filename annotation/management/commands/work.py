@@ -17,7 +17,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 
 from annotation import runner
 from annotation.domain import runs
@@ -47,12 +47,17 @@ class Command(BaseCommand):
     def work_off(self, worker: str, *, drain: bool) -> None:
         """Lease and execute runs until told to stop, or until none waits."""
         while not self.stopping:
-            run = runs.claim_run(worker)
-            if run is not None:
-                self.execute_run(run)
-            elif drain:
-                return
-            else:
+            try:
+                run = runs.claim_run(worker) if runs.is_run_waiting() else None
+                if run is not None:
+                    self.execute_run(run)
+                elif drain:
+                    return
+            except (OperationalError, InterfaceError) as error:
+                # A locked or restarting database passes; a run in hand is leased again once its lease has lapsed.
+                logger.warning("the database does not answer, trying again: %s", error)
+                run = None
+            if run is None:
                 connection.close()  # an idle worker holds no connection
                 time.sleep(IDLE_SECONDS)
 
@@ -60,14 +65,25 @@ class Command(BaseCommand):
         self.stopping = True
 
     def execute_run(self, run: Run) -> None:
-        """See one run through to its end, or give it back."""
+        """See one run through to its end, or give it back. Whatever is wrong with the run is written into it."""
         logger.info("run %s: attempt %s starts (%s)", run, run.attempt, run.method)
         try:
-            directory = runs.prepare_run(run)
+            self.see_through(run)
+        except (OperationalError, InterfaceError):
+            raise
         except runs.RunRefused as error:
             runs.fail_run(run, error=str(error))
             logger.warning("run %s: refused: %s", run, error)
+        except Exception as error:
+            # Left running, it would be leased to the next worker and bring that one down too.
+            logger.exception("run %s: the worker could not carry it out", run)
+            runs.fail_run(run, error=f"The worker could not carry it out: {type(error).__name__}: {error}")
+
+    def see_through(self, run: Run) -> None:
+        if run.cancel_requested:
+            runs.cancel_claimed_run(run)
             return
+        directory = runs.prepare_run(run)
         process = runner.start_process(directory, data_dir=settings.DATA_DIR)
         try:
             held = self.watch(run, process)
