@@ -31,7 +31,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def tiny_model(tmp_path: Path) -> str:
-    return str(build_tiny_model(tmp_path / "tiny"))
+    return str(build_tiny_model(tmp_path / "tiny", positions=1024))
 
 
 def free_port() -> int:

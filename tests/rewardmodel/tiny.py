@@ -42,7 +42,7 @@ TEMPLATE = (
 )
 
 
-def build_tiny_model(directory: Path, *, seed: int = 0) -> Path:
+def build_tiny_model(directory: Path, *, seed: int = 0, positions: int = 256) -> Path:
     """Write a 2-layer Llama of about 100,000 parameters, with its tokenizer, as a plain model directory."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -69,7 +69,7 @@ def build_tiny_model(directory: Path, *, seed: int = 0) -> Path:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=256,
+        max_position_embeddings=positions,
         eos_token_id=fast.eos_token_id,
         bos_token_id=None,
         pad_token_id=fast.pad_token_id,
