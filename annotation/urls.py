@@ -18,6 +18,7 @@ project_patterns: list[URLPattern | URLResolver] = [
     path("rank/submit/", ranking.rank_submit, name="rank_submit"),
     path("rank/skip/", ranking.rank_skip, name="rank_skip"),
     path("rank/prefetch/", ranking.rank_prefetch, name="rank_prefetch"),
+    path("rank/renew/", ranking.rank_renew, name="rank_renew"),
     path("rank/undo/", ranking.rank_undo, name="rank_undo"),
     path("rankings/<int:pk>/amend/", ranking.ranking_amend, name="ranking_amend"),
     path("history/", ranking.history, name="history"),
@@ -37,9 +38,15 @@ project_patterns: list[URLPattern | URLResolver] = [
     path("models/<int:pk>/", models.model_detail, name="model_detail"),
 ]
 
+LOGIN_METHODS = ["get", "post", "head", "options"]  # Django's view would take PUT as POST
+
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", projects.project_list, name="project_list"),
-    path("login/", LoginView.as_view(template_name="annotation/login.html"), name="login"),
+    path(
+        "login/",
+        LoginView.as_view(template_name="annotation/login.html", http_method_names=LOGIN_METHODS),
+        name="login",
+    ),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("language/", set_language, name="set_language"),
     path("projects/new/", projects.project_new, name="project_new"),

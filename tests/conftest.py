@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import translation
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # test processes share the cores; see rewardmodel/cli.py
@@ -21,3 +22,10 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any) -> 
     settings.DATA_DIR = path
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     return path
+
+
+@pytest.fixture(autouse=True)
+def english() -> Iterator[None]:
+    """The language that a request of an earlier test left active in this thread is none of ours."""
+    with translation.override("en"):
+        yield

@@ -30,12 +30,17 @@ class IntervalRow:
 
 
 def interval_rows(report: dict[str, Any] | None) -> list[IntervalRow]:
-    """The held-out accuracy of a report, then its baselines; rows without an accuracy are left out."""
+    """The held-out accuracy of a report, then its baselines; rows without an accuracy are left out.
+
+    DPO's row "untrained" is how often the reference finds the chosen response likelier: another quantity than the
+    implicit reward, which is zero for every response until something was learned.
+    """
     if not report or not report.get("heldout"):
         return []
     baselines = report.get("baselines") or {}
     named = [(_("this model"), report["heldout"], True)]
-    labels = {"longer_wins": _("longer wins"), "untrained": _("untrained model")}
+    untrained = _("reference's own likelihood") if report.get("method") == "dpo" else _("untrained model")
+    labels = {"longer_wins": _("longer wins"), "untrained": untrained}
     named += [(labels.get(key, key.replace("_", " ")), row, False) for key, row in baselines.items()]
     return [
         _row(name, row, is_main=is_main)

@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from annotation.domain.projects import create_project, publish_guidelines
 from annotation.forms.projects import GuidelinesForm, ProjectForm
-from annotation.models import Membership
+from annotation.models import Guidelines, Membership, Project
 from annotation.queries import annotator_progress, latest_guidelines, project_overview
 from annotation.rules import can, projects_for_user, require_membership
 from annotation.templatetags.plots import interval_rows
@@ -97,7 +97,7 @@ def guidelines(request: HttpRequest, slug: str) -> HttpResponse:
         )
         return redirect("guidelines", slug=slug)
     wanted = request.GET.get("version", "")
-    shown = get_object_or_404(project.guidelines, version=wanted) if wanted.isdecimal() else latest
+    shown = _require_version(project, wanted) if wanted else latest
     context = {
         "membership": membership,
         "project": project,
@@ -152,6 +152,13 @@ def circle_stations(overview: dict[str, Any]) -> list[dict[str, Any]]:
             "url_name": "model_list",
         },
     ]
+
+
+def _require_version(project: Project, wanted: str) -> Guidelines:
+    """The version of the guidelines that the address names, or 404."""
+    if not wanted.isdecimal() or len(wanted) >= 10:
+        raise Http404("No such version.")
+    return get_object_or_404(project.guidelines, version=int(wanted))
 
 
 def _count_of_models(overview: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotation.domain.assigning import LeaseUnknown, claim_slot, live_lease, skip_slate
+from annotation.domain.assigning import LeaseUnknown, claim_slot, live_lease, renew_lease, skip_slate
 from annotation.domain.ranking import RankingRefused, amend_ranking, submit_ranking
 from annotation.forms.ranking import RankingForm, SkipForm, placements_from_tiers
 from annotation.models import Lease, Membership
@@ -77,6 +77,15 @@ def rank_prefetch(request: HttpRequest, slug: str) -> HttpResponse:
 
 @login_required
 @require_POST
+def rank_renew(request: HttpRequest, slug: str) -> JsonResponse:
+    """Hold the slate for longer, since its annotator is at work; say whether it is still theirs."""
+    membership = require_membership(request.user, slug, action="annotate")
+    lease = _require_lease(membership, request.POST.get("token", ""))
+    return JsonResponse({"held": renew_lease(membership, token=lease.token)})
+
+
+@login_required
+@require_POST
 def rank_submit(request: HttpRequest, slug: str) -> HttpResponse:
     """Keep a ranking; a repeated click is answered like the first."""
     membership = require_membership(request.user, slug, action="annotate")
@@ -100,7 +109,10 @@ def rank_skip(request: HttpRequest, slug: str) -> HttpResponse:
     lease = _require_lease(membership, request.POST.get("token", ""))
     form = SkipForm(request.POST)
     if not form.is_valid():
-        messages.error(request, _("A reason may be 500 characters long; nothing was skipped."))
+        problem = _("A reason may be 500 characters long; nothing was skipped.")
+        if _wants_json(request):
+            return JsonResponse({"problems": [problem]}, status=HTTPStatus.UNPROCESSABLE_ENTITY)
+        messages.error(request, problem)
         return redirect("rank", slug=slug)
     try:
         skip_slate(membership, token=lease.token, reason=form.cleaned_data["reason"])

@@ -38,6 +38,7 @@ def snapshot_list(request: HttpRequest, slug: str) -> HttpResponse:
                 format=form.cleaned_data["format"],
                 filters=form.filters(),
                 split_seed=form.cleaned_data["split_seed"],
+                shares=form.shares(),
                 created_by=membership.user,
             )
             return redirect("snapshot_detail", slug=slug, number=snapshot.number)
@@ -62,6 +63,9 @@ def snapshot_detail(request: HttpRequest, slug: str, number: int) -> HttpRespons
     membership = require_membership(request.user, slug, action="export")
     snapshot = _require_snapshot(membership.project.pk, number)
     manifest = snapshot.manifest
+    trainable = snapshot.format in TRAINABLE_FORMATS
+    empty = empty_splits(manifest) if trainable else []
+    samples, lost = _first_rows(snapshot)
     context = {
         "membership": membership,
         "project": membership.project,
@@ -71,8 +75,10 @@ def snapshot_detail(request: HttpRequest, slug: str, number: int) -> HttpRespons
         "format_label": FORMATS.get(snapshot.format, snapshot.format),
         "filters": _filter_sentences(snapshot.filters),
         "splits": split_table(manifest),
-        "samples": [_sample(row) for row in sample_rows(snapshot)],
-        "trainable": snapshot.format in TRAINABLE_FORMATS,
+        "samples": samples,
+        "lost": lost,
+        "trainable": trainable and not empty,
+        "empty_splits": empty,
         "runs": snapshot.runs.order_by("-number"),
     }
     return render(request, "annotation/snapshot_detail.html", context)
@@ -105,6 +111,19 @@ def split_table(manifest: dict[str, Any]) -> list[dict[str, Any]]:
         }
         for split in SPLITS
     ]
+
+
+def empty_splits(manifest: dict[str, Any]) -> list[str]:
+    """The splits without rows among those that a training needs: train to learn from, test to be measured on."""
+    return [split for split in ("train", "test") if not manifest["counts"]["rows"][split]]
+
+
+def _first_rows(snapshot: Snapshot) -> tuple[list[dict[str, Any]], str]:
+    """A few rows to look at; none, and why, where the files are lost."""
+    try:
+        return [_sample(row) for row in sample_rows(snapshot)], ""
+    except SnapshotRefused as error:
+        return [], str(error)
 
 
 def _sample(row: dict[str, Any]) -> dict[str, Any]:

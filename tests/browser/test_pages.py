@@ -12,11 +12,10 @@ from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from annotation.domain.assigning import claim_slot
-from annotation.domain.ranking import submit_ranking
 from annotation.domain.runs import queue_run, run_directory
-from annotation.domain.snapshots import freeze_snapshot
 from annotation.models import Membership, Model, Run
 from tests.annotation.factories import make_member, make_project, make_slate
+from tests.views.conftest import freeze_trainable, rank_next
 from tests.views.test_pages import REPORT
 
 OpenPage = Callable[..., Page]
@@ -36,12 +35,10 @@ def people() -> dict[str, Membership]:
     for _number in range(3):
         make_slate(project)
     members = {role: make_member(project, role=role) for role in ("annotator", "admin", "engineer")}
-    for role in ("annotator", "admin"):
-        lease = claim_slot(members[role])
-        assert lease is not None
-        submit_ranking(members[role], token=lease.token, tiers=[[0], [1, 2], [3]], active_ms=41_000)
+    for role in ("annotator", "admin", "admin"):
+        rank_next(members[role])
     claim_slot(members["admin"])
-    snapshot = freeze_snapshot(project, format="trl-preference")
+    snapshot = freeze_trainable(project)
     finish(queue_run(project, method="reward", settings={}, snapshot=snapshot))
     Model.objects.create(project=project, pk=1, name="base", kind="policy", location="smollm2-135m-instruct")
     return members

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from annotation.models import Lease, Membership, Ranking, Skip
+from annotation.domain.assigning import claim_slot, live_slots
+from annotation.models import Lease, Membership, Ranking, Skip, Slot
 from tests.annotation.factories import make_member, make_project, make_slate
 
 OpenPage = Callable[..., Page]
@@ -243,6 +246,64 @@ def test_the_end_is_said_and_idle_time_does_not_count(open_page: OpenPage, annot
         expect(page.locator(f"#ranking [name=token][value='{token}']")).to_have_count(0)
     expect(page.locator("main")).to_contain_text("Nothing is left for you to rank.")
     assert Ranking.objects.count() == 4
+
+
+def test_a_slate_at_work_is_held_and_a_lost_one_is_said(open_page: OpenPage, annotator: Membership) -> None:
+    """Every four minutes of work the lease is renewed; idle ones let it lapse; where another took it, that is said."""
+    page = open_page(annotator.user)
+    renewals: list[str] = []
+    page.on("request", lambda request: renewals.append(request.url) if "/rank/renew/" in request.url else None)
+    page.clock.install()
+    page.goto("/projects/browser/rank/")
+    page.get_by_role("button", name="Start ranking").click()
+    expect(page.locator("#tierbar .chip")).to_have_count(4)
+    token, _texts = on_screen(page)
+    slot = Slot.objects.get(token=token)
+
+    def lapse() -> None:
+        Slot.objects.filter(pk=slot.pk).update(deadline=timezone.now() - timedelta(seconds=1))
+
+    def is_held() -> bool:
+        return Slot.objects.get(pk=slot.pk).deadline > timezone.now()  # type: ignore[operator]
+
+    def work_for_four_minutes() -> None:
+        page.clock.run_for(150_000)
+        press(page, "1")
+        with page.expect_response(re.compile("/rank/renew/")):
+            page.clock.run_for(100_000)
+
+    lapse()
+    work_for_four_minutes()
+    assert is_held()
+    lapse()
+    page.clock.run_for(9 * 60_000)
+    assert len(renewals) == 1
+    assert not is_held()
+
+    other = claim_slot(make_member(annotator.project))
+    assert other is not None
+    assert other.slot == slot
+    work_for_four_minutes()
+    expect(page.locator("#lapsed")).to_contain_text("may have gone to somebody else")
+    press(page, "ArrowRight", "2", "ArrowRight", "3", "ArrowRight", "4", "Control+Enter")
+    expect(page.locator("#saved")).to_have_text("saved ✓")
+    assert stored(token).slot.is_extra
+    expect(page.locator("#lapsed")).to_be_hidden()
+
+
+def test_a_slate_fetched_ahead_is_held_anew_when_it_is_shown(open_page: OpenPage, annotator: Membership) -> None:
+    """It lapsed while the one before it was read: shown, it is theirs again, and what comes after is another one."""
+    page = open_page(annotator.user)
+    with page.expect_response(re.compile("/rank/prefetch/")):
+        page.goto("/projects/browser/rank/")
+        page.get_by_role("button", name="Start ranking").click()
+    ahead = live_slots(annotator).last()
+    assert ahead is not None
+    Slot.objects.filter(pk=ahead.pk).update(deadline=timezone.now() - timedelta(seconds=1))
+    with page.expect_response(re.compile("/rank/prefetch/")):
+        press(page, "1", "ArrowRight", "2", "ArrowRight", "3", "ArrowRight", "4", "Control+Enter")
+    expect(page.locator(f"#ranking [name=token][value='{ahead.token}']")).to_have_count(1)
+    assert [slot.slate_id == ahead.slate_id for slot in live_slots(annotator)] == [True, False]
 
 
 def test_on_a_phone_one_response_fills_the_screen(open_page: OpenPage, annotator: Membership) -> None:

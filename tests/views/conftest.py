@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import pytest
@@ -11,11 +12,12 @@ from django.test import Client
 from annotation.domain.assigning import claim_slot
 from annotation.domain.ranking import submit_ranking
 from annotation.domain.runs import queue_run
-from annotation.domain.snapshots import freeze_snapshot
+from annotation.domain.snapshots import freeze_snapshot, split_of
 from annotation.models import Membership, Model, Project, Ranking, Run, Snapshot
 from tests.annotation.factories import make_member, make_project, make_slate, make_user
 
 ROLES = ("annotator", "reviewer", "admin", "engineer")
+HALVES = (0.5, 0.0, 0.5)
 
 
 @dataclass
@@ -45,18 +47,35 @@ class World:
         return client
 
 
+def freeze_trainable(project: Project) -> Snapshot:
+    """Preference pairs with rows to train on and rows to test on, under the first seed that parts the prompts so."""
+    judged = project.prompts.filter(slates__rankings__isnull=False).values_list("content_hash", flat=True)
+    seed = next(
+        seed
+        for seed in itertools.count()
+        if {split_of(h, seed=seed, shares=HALVES) for h in judged} >= {"train", "test"}
+    )
+    return freeze_snapshot(project, format="trl-preference", split_seed=seed, shares=HALVES)
+
+
+def rank_next(annotator: Membership) -> Ranking:
+    """The annotator's next slate, ranked A, then B and C together, then D, in 41 s."""
+    lease = claim_slot(annotator)
+    assert lease is not None
+    return submit_ranking(annotator, token=lease.token, tiers=[[0], [1, 2], [3]], active_ms=41_000).ranking
+
+
 @pytest.fixture
 def world(db: None) -> World:
-    """Three slates, one of them ranked; a snapshot, a queued run on it, and a policy."""
+    """Three slates, one ranked by the annotator and two by the admin; a snapshot, a queued run on it, and a policy."""
     project = make_project(slug="circle", overlap=3)
     members = {role: make_member(project, role=role) for role in ROLES}
     for _number in range(3):
         make_slate(project)
-    lease = claim_slot(members["annotator"])
-    assert lease is not None
-    tiers = [[0], [1, 2], [3]]
-    ranking = submit_ranking(members["annotator"], token=lease.token, tiers=tiers, active_ms=41_000).ranking
-    snapshot = freeze_snapshot(project, format="trl-preference")
+    ranking = rank_next(members["annotator"])
+    for _slate in range(2):
+        rank_next(members["admin"])
+    snapshot = freeze_trainable(project)
     return World(
         project=project,
         members=members,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+import shutil
 from typing import Any
 
 import pytest
@@ -13,7 +15,19 @@ from django.urls import reverse
 from django.utils import timezone
 
 from annotation.domain.runs import run_directory
-from annotation.models import Membership, Model, Project, Run, Snapshot
+from annotation.domain.snapshots import freeze_snapshot, snapshot_directory
+from annotation.models import (
+    Membership,
+    Model,
+    Project,
+    Prompt,
+    Ranking,
+    Response,
+    Run,
+    Slate,
+    Slot,
+    Snapshot,
+)
 from annotation.templatetags.plots import beats_baselines, interval_plot, interval_rows
 from annotation.templatetags.preferee import duration, guideline_markup, percent
 from annotation.views.runs import log_tail, metric_names, metric_table
@@ -31,6 +45,7 @@ REPORT = {
     "samples": [{"prompt": [{"role": "user", "content": "Why <b>?"}], "before": "old", "after": "new"}],
     "simulated": True,
 }  # fmt: skip
+SPLIT = {"split_seed": 0, "validation_percent": 10, "test_percent": 10}
 
 
 def url(world: World, route: str, **kwargs: object) -> str:
@@ -65,12 +80,49 @@ def test_an_upload_is_counted_and_the_same_again_is_skipped(world: World) -> Non
     assert counts == [(2, 3), (2, 5), (0, 5)]
 
 
-def test_a_bad_row_is_named_and_nothing_is_stored(world: World) -> None:
-    upload = SimpleUploadedFile("broken.jsonl", b'{"id": "a", "prompt": "Why?"}\n{"id": "b", \n')
-    answer = world.client("admin").post(url(world, "import_data"), {"uploads": [upload], "format": "auto"})
+GOOD = b'{"id": "a", "prompt": "Why?", "responses": ["yes", "no"]}\n'
+BAD_UPLOADS = {
+    "malformed JSON": (
+        "bad.jsonl", GOOD + b'\n{"id": "b", \n', "bad.jsonl, line 3: not valid JSON",
+    ),
+    "a missing field": (
+        "bad.jsonl", GOOD + b'{"id": "b", "responses": ["yes", "no"]}\n',
+        "bad.jsonl, line 2, field 'prompt': it is missing",
+    ),
+    "one response": (
+        "bad.jsonl", GOOD + b'{"id": "b", "prompt": "How?", "responses": ["yes"]}\n',
+        "bad.jsonl, line 2, field 'responses': a slate needs 2 to 9 responses, this row has 1",
+    ),
+    "an id twice": (
+        "bad.jsonl", GOOD + b'\n' + GOOD.replace(b"Why", b"How"),
+        "bad.jsonl, line 3, field 'id': 'a' was on line 1 already",
+    ),
+    "a line over 16 MiB": (
+        "bad.jsonl", GOOD + b'{"id": "b", "prompt": "' + b"x" * (17 * 1024**2) + b'"}\n',
+        "bad.jsonl, line 2: the line is longer than 16 MiB",
+    ),
+    "UTF-16": (
+        "bad.jsonl", GOOD.decode().encode("utf-16"), "bad.jsonl: the file is UTF-16; save it as UTF-8",
+    ),
+    "nothing": ("bad.jsonl", b"", "bad.jsonl: the file is empty: it has no rows"),
+    "no Parquet": ("bad.parquet", GOOD, "bad.parquet: this is not a Parquet file, though its name says so"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BAD_UPLOADS)
+def test_a_bad_file_is_refused_by_name_and_nothing_is_stored(world: World, kind: str) -> None:
+    name, content, said = BAD_UPLOADS[kind]
+    stored = (Prompt.objects, Response.objects, Slate.objects, Slot.objects, Ranking.objects)
+    before = [rows.count() for rows in stored]
+    uploads = [
+        SimpleUploadedFile("good.jsonl", b'{"id": "fine", "prompt": "Who?"}\n'),
+        SimpleUploadedFile(name, content),
+    ]
+    answer = world.client("admin").post(url(world, "import_data"), {"uploads": uploads, "format": "auto"})
     assert answer.status_code == 422
-    assert "broken.jsonl, line 2" in answer.content.decode()
-    assert world.project.prompts.count() == 3
+    assert said in html.unescape(answer.content.decode())
+    assert "Nothing was imported." in answer.content.decode()
+    assert [rows.count() for rows in stored] == before
 
 
 def test_no_file_is_said_plainly(world: World) -> None:
@@ -81,7 +133,10 @@ def test_no_file_is_said_plainly(world: World) -> None:
 
 def test_freezing_leads_to_the_snapshot(world: World) -> None:
     world.project.prompts.update(metadata={"category": "b"})
-    data = {"format": "rankings", "split_seed": 7, "annotator_kinds": ["person"], "categories": "a, b ,"}
+    data = {
+        "format": "rankings", "split_seed": 7, "validation_percent": 5, "test_percent": 30,
+        "annotator_kinds": ["person"], "categories": "a, b ,",
+    }  # fmt: skip
     answer = world.client("engineer").post(url(world, "snapshot_list"), data)
     snapshot = Snapshot.objects.get(number=2)
     assert answer.headers["Location"] == url(world, "snapshot_detail", number=2)
@@ -90,19 +145,74 @@ def test_freezing_leads_to_the_snapshot(world: World) -> None:
     )  # fmt: skip
     assert snapshot.filters["categories"] == ["a", "b"]
     assert snapshot.filters["annotator_kinds"] == ["person"]
+    assert snapshot.manifest["split"]["shares"] == {"train": 0.65, "validation": 0.05, "test": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("validation", "test", "said"),
+    [
+        ("60", "40", "Validation and test take every prompt; leave some for training."),
+        ("90", "90", "Validation and test take every prompt; leave some for training."),
+        ("91", "0", "Ensure this value is less than or equal to 90."),
+        ("-1", "10", "Ensure this value is greater than or equal to 0."),
+        ("9" * 5000, "10", "Enter a whole number."),
+        ("10", "", "This field is required."),
+    ],
+)
+def test_shares_that_leave_nothing_to_train_on_are_refused(world: World, validation: str, test: str, said: str) -> None:
+    data = {"format": "rankings", "split_seed": 0, "validation_percent": validation, "test_percent": test}
+    answer = world.client("engineer").post(url(world, "snapshot_list"), data)
+    assert answer.status_code == 422
+    assert said in answer.content.decode()
+    assert Snapshot.objects.count() == 1
+
+
+def test_ten_percent_each_are_held_out_unless_asked_otherwise(world: World) -> None:
+    body = world.client("engineer").get(url(world, "snapshot_list")).content.decode()
+    assert re.findall(r'name="(\w+_percent)" value="(\d+)"', body) == [
+        ("validation_percent", "10"), ("test_percent", "10"),
+    ]  # fmt: skip
+
+
+def test_a_snapshot_without_rows_to_test_on_cannot_be_trained_on_and_says_why(world: World) -> None:
+    client = world.client("engineer")
+    freeze_snapshot(world.project, format="trl-preference", shares=(1.0, 0.0, 0.0))
+    freeze_snapshot(world.project, format="rankings", shares=(1.0, 0.0, 0.0))
+    whole, empty, other = [
+        client.get(url(world, "snapshot_detail", number=number)).content.decode() for number in (1, 2, 3)
+    ]
+    note, button = "It cannot be trained on: no rows in", "Start a reward run"
+    assert [(note in body, button in body) for body in (whole, empty, other)] == [
+        (False, True), (True, False), (False, False),
+    ]  # fmt: skip
+    assert "no rows in test." in empty
+    assert "other shares or another seed" in empty
+
+
+def test_a_snapshot_whose_files_are_lost_says_so(world: World) -> None:
+    shutil.rmtree(snapshot_directory(world.snapshot))
+    client = world.client("engineer")
+    answer = client.get(url(world, "snapshot_detail", number=1))
+    body = answer.content.decode()
+    assert answer.status_code == 200
+    assert "The files of this snapshot cannot be read." in body
+    assert "no judgement passed its filters" not in body
+    assert world.snapshot.sha256 in body
+    assert client.get(url(world, "snapshot_file", number=1, name="train.jsonl")).status_code == 404
 
 
 def test_filters_that_let_nothing_in_are_said_plainly(world: World) -> None:
-    data = {"format": "rankings", "split_seed": 0, "categories": "no such category"}
+    data = {"format": "rankings", "categories": "no such category"} | SPLIT
     answer = world.client("engineer").post(url(world, "snapshot_list"), data)
     assert answer.status_code == 422
     assert "Nothing to freeze" in answer.content.decode()
 
 
 def test_dates_the_wrong_way_round_are_refused(world: World) -> None:
-    data = {"format": "rankings", "split_seed": 0, "since": "2026-02-01", "until": "2026-01-01"}
+    data = {"format": "rankings", "since": "2026-02-01", "until": "2026-01-01"} | SPLIT
     answer = world.client("engineer").post(url(world, "snapshot_list"), data)
     assert answer.status_code == 422
+    assert "nothing could be in between" in answer.content.decode()
     assert Snapshot.objects.count() == 1
 
 
@@ -217,6 +327,21 @@ def test_a_finished_run_shows_its_figure_beside_the_baselines(world: World, fini
     assert "hx-get" not in body
 
 
+def test_the_page_of_a_dpo_run_says_what_its_accuracy_is_of(world: World, finished: Run) -> None:
+    """The baseline is the reference's own likelihood, another quantity than the implicit reward: no comparing them."""
+    sentence = "For DPO the accuracy is that of the implicit reward; whether answers got better is for people"
+    compared = "Where the model&#x27;s bar reaches"
+    client, address = world.client("engineer"), url(world, "run_detail", number=1)
+    body = client.get(address).content.decode()
+    assert ("untrained model" in body, sentence in body) == (True, False)
+    Run.objects.filter(pk=finished.pk).update(method="dpo", report=REPORT | {"method": "dpo"})
+    body = client.get(address).content.decode()
+    assert ("untrained model" in body, sentence in body) == (False, True)
+    assert "reference&#x27;s own likelihood: 50.0 %" in body
+    assert compared not in body
+    assert "lies above every baseline" not in body
+
+
 def test_metrics_are_read_on_from_where_one_stopped(world: World, finished: Run) -> None:
     client = world.client("engineer")
     address = url(world, "run_metrics", number=1)
@@ -259,7 +384,7 @@ def test_an_annotator_sees_their_own_part_of_the_project_only(world: World, fini
 
 
 def test_the_share_of_simulated_judgements_is_shown(world: World) -> None:
-    Membership.objects.filter(pk=world.ranking.annotator_id).update(kind="simulated", user=None)
+    Membership.objects.filter(rankings__isnull=False).update(kind="simulated", user=None)
     body = world.client("engineer").get(url(world, "project_detail")).content.decode()
     assert "100 % of judgements simulated" in body
 
@@ -270,7 +395,8 @@ def test_publishing_guidelines_adds_a_version(world: World) -> None:
     body = client.get(url(world, "guidelines")).content.decode()
     assert "<strong>truth</strong>" in body
     assert "Rank by how helpful" in client.get(url(world, "guidelines") + "?version=1").content.decode()
-    assert client.get(url(world, "guidelines") + "?version=9").status_code == 404
+    for version in ("9", "9" * 5000, "-1", "one", "1.0"):
+        assert client.get(url(world, "guidelines") + f"?version={version}").status_code == 404, version[:10]
     assert client.post(url(world, "guidelines"), {"text": ""}).status_code == 422
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -11,11 +13,15 @@ from django.db.models import Value
 from django.db.models.functions import Concat
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
+from annotation.api.urls import urlpatterns as api_patterns
 from annotation.domain.assigning import claim_slot, live_lease
-from annotation.models import Lease, Prompt, Ranking, Response, Skip, Slate
+from annotation.models import Lease, Model, Prompt, Ranking, Response, Skip, Slate, Slot
+from annotation.rules import ACTIONS
 from annotation.views.ranking import progress_text
 from tests.views.conftest import World
+from tests.views.test_access import CASES, NEEDS_A_LEASE, ROWS, address
 
 JSON = {"Accept": "application/json"}
 
@@ -99,7 +105,7 @@ def test_refusals_and_progress_come_as_json_too(world: World, client: Client, le
 
 @pytest.mark.parametrize("token", ["", "nonsense", "7c9e6679-7425-40de-944b-e07fc1f90ae7"])
 def test_an_unknown_lease_is_not_found(world: World, client: Client, token: str) -> None:
-    for name in ("rank_submit", "rank_skip", "rank_prefetch"):
+    for name in ("rank_submit", "rank_skip", "rank_prefetch", "rank_renew"):
         assert client.post(url(world, name), {"token": token}).status_code == 404
 
 
@@ -130,6 +136,35 @@ def test_a_skipped_slate_is_not_offered_again(world: World, client: Client, leas
     assert following.slot.slate != lease.slot.slate
 
 
+def test_a_reason_too_long_skips_nothing_and_is_said_in_either_form(world: World, client: Client, lease: Lease) -> None:
+    data = {"token": str(lease.token), "reason": "x" * 501}
+    said = "A reason may be 500 characters long; nothing was skipped."
+    refused = client.post(url(world, "rank_skip"), data, headers=JSON)
+    assert (refused.status_code, refused.json()) == (422, {"problems": [said]})
+    assert said in client.post(url(world, "rank_skip"), data, follow=True).content.decode()
+    assert not Skip.objects.exists()
+    assert live_lease(world.members["annotator"]) == lease
+
+
+def test_a_lease_is_held_for_longer_until_somebody_else_has_the_slate(
+    world: World, client: Client, lease: Lease
+) -> None:
+    """One minute is left of the lease, which is renewed to the whole half hour; then it lapses and another takes it."""
+    slot = Slot.objects.get(token=lease.token)
+    Slot.objects.filter(pk=slot.pk).update(deadline=timezone.now() + timedelta(minutes=1))
+    asked = {"token": str(lease.token)}
+    assert client.post(url(world, "rank_renew"), asked).json() == {"held": True}
+    deadline = Slot.objects.get(pk=slot.pk).deadline
+    assert deadline is not None
+    assert timedelta(minutes=29) < deadline - timezone.now() <= timedelta(minutes=30)
+
+    taken = {"token": uuid4(), "annotator": world.members["reviewer"], "deadline": deadline}
+    Slot.objects.filter(pk=slot.pk).update(**taken)
+    assert client.post(url(world, "rank_renew"), asked).json() == {"held": False}
+    assert Slot.objects.get(pk=slot.pk).token == taken["token"]
+    assert world.client("reviewer").post(url(world, "rank_renew"), asked).status_code == 404
+
+
 def test_undo_opens_the_last_ranking_for_amendment(world: World, client: Client) -> None:
     answer = client.post(url(world, "rank_undo"))
     assert answer.headers["Location"] == url(world, "ranking_amend", pk=world.ranking.pk)
@@ -149,7 +184,7 @@ def test_an_amendment_supersedes_and_is_stored_once(world: World, client: Client
     a, b, c, d = world.ranking.presented_order
     assert (amended.tiers, amended.supersedes) == ([[d], [c], [b], [a]], world.ranking)
     assert client.get(address).status_code == 404  # a newer version stands
-    assert Ranking.objects.count() == 2
+    assert Ranking.objects.filter(annotator=world.members["annotator"]).count() == 2
 
 
 def test_an_incomplete_amendment_is_kept_on_the_page(world: World, client: Client) -> None:
@@ -163,30 +198,118 @@ def test_an_incomplete_amendment_is_kept_on_the_page(world: World, client: Clien
     assert "half" in body
 
 
-def test_nothing_on_an_annotators_pages_tells_a_source(world: World, client: Client, lease: Lease) -> None:
-    """Sources, external ids and metadata are marker strings here, on every page, part and header that one gets."""
-    marks = {f"zqmark{response.pk}": response for response in Response.objects.all()}
-    for mark, response in marks.items():
+def mark_sources(world: World) -> None:
+    """Everything that could tell where a response came from becomes a string with "zqmark" in it."""
+    Model.objects.update(name=Concat(Value("zqmark-model-"), "name"), location="zqmark-location")
+    for response in Response.objects.all():
+        mark = f"zqmark-{response.pk}"
         Response.objects.filter(pk=response.pk).update(
-            source=f"{mark}-source", external_id=f"{mark}-id", text="same text", metadata={"by": f"{mark}-meta"}
-        )
+            source=f"{mark}-source", external_id=f"{mark}-id", text="same text", metadata={"by": f"{mark}-meta"},
+            model=world.model, run=world.run,
+        )  # fmt: skip
     for prompt in Prompt.objects.all():
         Prompt.objects.filter(pk=prompt.pk).update(external_id=f"zqmark-{prompt.pk}", metadata={"by": "zqmark"})
     Slate.objects.update(external_id=Concat(Value("zqmark-"), "external_id"))
-    answers = [
-        client.get(url(world, "project_detail")),
-        client.get(url(world, "rank")),
-        client.post(url(world, "rank_prefetch"), {"token": str(lease.token)}),
-        client.post(url(world, "rank_submit"), fields(lease, 1, "", "", "")),
-        client.post(url(world, "rank_submit"), fields(lease, 1, "", "", ""), headers=JSON),
-        client.post(url(world, "rank_submit"), fields(lease, 1, 2, 3, 4), headers=JSON),
-        client.get(url(world, "ranking_amend", pk=world.ranking.pk)),
-        client.get(url(world, "history")),
+
+
+def assert_blind(answer: Any, status: int, *, asked: str) -> None:
+    """The expected answer, and no mark in its body, headers or cookies."""
+    assert answer.status_code == status, asked
+    assert "zqmark" not in answer.content.decode() + json.dumps(dict(answer.headers)) + str(answer.cookies), asked
+
+
+def test_the_marks_are_seen_by_those_who_may(world: World, client: Client) -> None:
+    """What the next tests look for would be found where it is shown."""
+    mark_sources(world)
+    reviewer, engineer = world.client("reviewer"), world.client("engineer")
+    prompt = world.project.prompts.all()[0]
+    assert "-source" in reviewer.get(url(world, "prompt_detail", pk=prompt.pk)).content.decode()
+    assert "zqmark-model" in engineer.get(url(world, "model_list")).content.decode()
+
+
+BARE_POSTS = {"rank_claim": 302, "rank_undo": 302, "ranking_amend": 422} | dict.fromkeys(NEEDS_A_LEASE, 404)
+"""What an annotator gets who sends no fields."""
+
+
+@pytest.mark.parametrize(("name", "method"), CASES)
+def test_no_route_tells_an_annotator_a_source(
+    world: World, client: Client, lease: Lease, name: str, method: str
+) -> None:
+    """Every route with every method it takes, allowed or not, and where it leads on to."""
+    mark_sources(world)
+    answer = getattr(client, method)(address(world, name))
+    refused = "annotator" not in ACTIONS[ROWS[name].methods[method]]
+    assert_blind(answer, 403 if refused else 200 if method == "get" else BARE_POSTS[name], asked=f"{method} {name}")
+    if answer.status_code == 302:
+        assert_blind(client.get(answer.headers["Location"]), 200, asked=f"{method} {name}, and on")
+
+
+def test_no_answer_to_ranking_tells_a_source(world: World, client: Client, lease: Lease) -> None:
+    """From slate to slate, in both forms, with what is refused on the way: half rankings, amendments, skips."""
+    mark_sources(world)
+    token, amend = {"token": str(lease.token)}, url(world, "ranking_amend", pk=world.ranking.pk)
+    half, whole, long = fields(lease, 1, "", "", ""), fields(lease, 1, 2, 3, 4), token | {"reason": "x" * 501}
+
+    def ask(route: str, status: int, data: object = None, **headers: str) -> Any:
+        answer = client.post(route, data, headers=headers) if data is not None else client.get(route)
+        assert_blind(answer, status, asked=f"{route} {data} {headers}")
+        return answer
+
+    ask(reverse("project_list"), 200)
+    ask(url(world, "rank"), 200)
+    ask(url(world, "guidelines") + "?version=1", 200)
+    ask(url(world, "guidelines") + "?version=9", 404)
+    ask(url(world, "rank_claim"), 200, {}, **JSON)
+    ahead = ask(url(world, "rank_prefetch"), 200, token).content.decode()
+    ask(url(world, "rank_renew"), 200, token)
+    for headers in ({}, JSON):
+        ask(url(world, "rank_submit"), 422, half, **headers)
+        ask(amend, 422, half, **headers)
+    ask(url(world, "rank_skip"), 422, long, **JSON)
+    ask(url(world, "rank_skip"), 302, long)
+    ask(url(world, "rank"), 200)
+    ask(url(world, "rank_submit"), 200, whole, **JSON)
+    ask(url(world, "rank_submit"), 302, whole)
+    following = re.findall(r'name="token" value="([^"]+)"', ahead)[0]
+    ask(url(world, "rank_skip"), 200, {"token": following, "reason": "no"}, **JSON)
+    ask(url(world, "rank_claim"), 204, {}, **JSON)
+    ask(url(world, "rank_prefetch"), 204, token)
+    ask(url(world, "rank"), 200)
+    ask(ask(url(world, "rank_undo"), 302, {}).headers["Location"], 200)
+    ask(amend, 200)
+    ask(amend, 200, whole | {"token": str(uuid4())}, **JSON)
+    ask(amend, 404)
+    ask(url(world, "history"), 200)
+    ask(url(world, "project_detail"), 200)
+
+
+def test_no_answer_of_the_api_tells_an_annotator_a_source(world: World, client: Client, lease: Lease) -> None:
+    mark_sources(world)
+    slug = {"slug": world.project.slug}
+    run = slug | {"number": world.run.number}
+    judged = {"token": str(lease.token), "tiers": [[0], [1, 2], [3]]}
+    asked: list[tuple[str, dict[str, object], str, object, int]] = [
+        ("api_projects", {}, "get", None, 200),
+        ("api_projects", {}, "post", {}, 405),
+        ("api_next_slate", slug, "get", None, 405),
+        ("api_next_slate", slug, "post", {}, 200),
+        ("api_rankings", slug, "get", None, 405),
+        ("api_rankings", slug, "post", {}, 400),
+        ("api_rankings", slug, "post", judged | {"token": str(uuid4())}, 404),
+        ("api_rankings", slug, "post", judged | {"tiers": [[0]]}, 422),
+        ("api_rankings", slug, "post", judged, 200),
+        ("api_next_slate", slug, "post", {}, 200),
+        ("api_runs", slug, "get", None, 403),
+        ("api_runs", slug, "post", {}, 403),
+        ("api_run", run, "get", None, 403),
+        ("api_run", run, "post", {}, 405),
+        ("api_run_cancel", run, "get", None, 405),
+        ("api_run_cancel", run, "post", {}, 403),
     ]
-    for answer in answers:
-        assert answer.status_code in (200, 422)
-        said = answer.content.decode() + json.dumps(dict(answer.headers))
-        assert "zqmark" not in said
+    for name, kwargs, method, data, status in asked:
+        answer = getattr(client, method)(reverse(name, kwargs=kwargs), data, content_type="application/json")
+        assert_blind(answer, status, asked=f"{method} {name} {data}")
+    assert {name for name, *_rest in asked} == {pattern.name for pattern in api_patterns}
 
 
 def test_the_slate_carries_positions_and_a_token_and_no_ids(world: World, client: Client, lease: Lease) -> None:

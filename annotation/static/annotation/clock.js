@@ -1,18 +1,30 @@
-/* Active time: what passes while the tab is visible and something was done within the last minute. */
+/* Active time: what passes while the tab is visible and something was done within the last minute. Also when the last
+ * sign of life came, for what should go on only while somebody is at work.
+ */
 const IDLE_AFTER = 60_000;
 const SIGNS_OF_LIFE = ["keydown", "pointerdown", "pointermove", "wheel", "scroll", "touchstart", "focusin"];
 
 export class ActiveClock {
   constructor(now = () => performance.now()) {
     this.now = now;
+    this.lastSign = this.now();
     this.restart();
-    for (const name of SIGNS_OF_LIFE) addEventListener(name, () => this.touch(), { passive: true, capture: true });
+    for (const name of SIGNS_OF_LIFE) addEventListener(name, () => this.signOfLife(), { passive: true, capture: true });
     document.addEventListener("visibilitychange", () => (document.hidden ? this.pause() : this.resume()));
   }
 
   restart() {
     this.counted = 0;
     this.last = document.hidden ? null : this.now();
+  }
+
+  signOfLife() {
+    this.lastSign = this.now();
+    this.touch();
+  }
+
+  wasActiveWithin(milliseconds) {
+    return this.now() - this.lastSign <= milliseconds;
   }
 
   /* Count the time since the last sign of life; of a longer silence only its first minute. */

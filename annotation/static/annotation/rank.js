@@ -12,7 +12,8 @@ const page = document.getElementById("main");
 const holder = document.getElementById("slate");
 const announcer = document.getElementById("announcer");
 const clock = new ActiveClock();
-let form, size, current, placedInTurn, next, sending, touched;
+const RENEW_EVERY = 4 * 60_000;
+let form, size, current, placedInTurn, next, sending, touched, renewals;
 
 function say(name, values = {}) {
   const text = page.dataset[name] ?? "";
@@ -109,10 +110,33 @@ async function post(url, fields) {
 const tokenOf = () => form.querySelector("[name=token]").value;
 
 function prefetch() {
-  if (form.dataset.afterwards) return;
-  next = post(page.dataset.prefetch, { token: tokenOf() })
+  return post(page.dataset.prefetch, { token: tokenOf() })
     .then(async (answer) => (answer.ok && !answer.redirected ? { html: await answer.text() } : null))
     .catch(() => null);
+}
+
+/* A slate is held for a while only. It is held for longer while its annotator is at work, and anew when a slate that
+ * was fetched ahead is shown: it has waited, and must be theirs again before the one after it is asked for.
+ */
+async function renew() {
+  const token = tokenOf();
+  const answer = await post(page.dataset.renew, { token })
+    .then((answer) => (answer.ok && !answer.redirected ? answer.json() : null))
+    .catch(() => null); // what keeps this from being answered, the submission will say
+  if (answer?.held === false && token === tokenOf() && !sending) sayLapsed();
+}
+
+function sayLapsed() {
+  clearInterval(renewals);
+  const box = form.querySelector("#lapsed");
+  box.textContent = say("sayLapsed");
+  box.hidden = false;
+  announce(box.textContent);
+}
+
+function keepRenewing() {
+  clearInterval(renewals);
+  renewals = setInterval(() => { if (!sending && clock.wasActiveWithin(RENEW_EVERY)) renew(); }, RENEW_EVERY);
 }
 
 async function send(url, fields) {
@@ -125,7 +149,7 @@ async function send(url, fields) {
   try {
     answer = await post(url, fields);
     if (answer.redirected) return fail(say("saySignedOut"));
-    if (answer.status === 422) return refuse((await answer.json()).problems);
+    if (answer.status === 422) return refuse((await answer.json()).problems, { isRanking: url === form.action });
     if (!answer.ok) return fail(say("sayTrouble", { status: answer.status }));
     await acknowledged(await answer.json());
   } catch {
@@ -141,11 +165,12 @@ function fail(text) {
   showTrouble(text);
 }
 
-function refuse(problems) {
+function refuse(problems, { isRanking }) {
   setSaved("");
   const list = form.querySelector("#problems");
   list.replaceChildren(...problems.map((problem) => Object.assign(document.createElement("p"), { textContent: problem })));
   list.hidden = false;
+  if (!isRanking) return; // a refused skip asks for no placing
   const missing = positionsIn(0);
   missing.forEach((i) => articles()[i].classList.add("missing"));
   if (missing.length) focusResponse(missing[0]);
@@ -169,7 +194,7 @@ async function claimNext() {
 
 function show(html) {
   holder.innerHTML = html;
-  start();
+  start({ fetchedAhead: true });
   announce(say("sayNext", { count: articles().length }));
 }
 
@@ -275,7 +300,7 @@ function restoreDraft() {
   form.querySelector("[name=rationale]").value = draft.rationale;
 }
 
-function start() {
+function start({ fetchedAhead = false } = {}) {
   form = document.getElementById("ranking");
   size = Number(form.dataset.size);
   [current, next, sending, touched] = [0, null, false, false];
@@ -288,7 +313,9 @@ function start() {
   watchForm();
   clock.restart();
   focusResponse(0);
-  prefetch();
+  if (form.dataset.afterwards) return; // an amendment holds no slate, and none follows it
+  keepRenewing();
+  next = (fetchedAhead ? renew() : Promise.resolve()).then(prefetch);
 }
 
 function watchForm() {
