@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Max, QuerySet
+from django.db.models import Max, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -176,8 +176,14 @@ def current_rankings(project: Project) -> QuerySet[Ranking]:
 
 
 def filter_rankings(project: Project, filters: SnapshotFilters) -> QuerySet[Ranking]:
-    """The current rankings that the filters let in, in a stable order."""
+    """The rankings that the filters let in, in a stable order; current at the end of `until`, or now without one.
+
+    A judgement amended after `until` so enters as it stood then, and a snapshot of a past period stays the same.
+    """
     rankings = current_rankings(project)
+    if filters.until:
+        not_yet_superseded = Q(superseded_by__isnull=True) | Q(superseded_by__created_at__date__gt=filters.until)
+        rankings = Ranking.objects.filter(not_yet_superseded, slate__project=project)
     if filters.since:
         rankings = rankings.filter(created_at__date__gte=filters.since)
     if filters.until:

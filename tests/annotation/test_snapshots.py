@@ -173,6 +173,24 @@ def test_filters_choose_by_kind_category_and_day():
         rankings(since=today + timedelta(days=1))
 
 
+def test_a_past_period_stays_the_same_when_a_judgement_is_amended_later(monkeypatch):
+    project = make_project()
+    make_slate(project, count=2)
+    annotator = make_member(project)
+    first = rank(project, annotator, [[0], [1]])
+    today = timezone.now()
+    monkeypatch.setattr(timezone, "now", lambda: today + timedelta(days=2))
+    second = amend_ranking(annotator, ranking=first, token="1" * 32, tiers=[[1], [0]]).ranking
+
+    def chosen(until):
+        filters = SnapshotFilters(until=until)
+        (row,) = read_rows(freeze_snapshot(project, format="trl-preference", filters=filters, shares=ALL_TRAIN))
+        return row["chosen_id"]
+
+    assert chosen(today.date()) == first.tiers[0][0]
+    assert chosen(today.date() + timedelta(days=2)) == chosen(None) == second.tiers[0][0]
+
+
 def test_simulated_judgements_are_named_as_such_in_card_and_manifest():
     project = make_project()
     make_slate(project)
