@@ -552,7 +552,7 @@ NO_JSON = "not valid JSON: "
         ("a.json", '[{"prompt": "x"}, 7]', "a.json, line 1: the row is a number, not an object with named fields"),
         ("a.json", '[{"prompt": "x', f"a.json, line 1: {NO_JSON}Unterminated string starting at"),
         ("a.gz", b"plain", "a.gz: this is not a gzip file, though its name says so"),
-        ("a.jsonl.gz", gzip.compress(GOOD.encode() * 99)[:-9], "a.jsonl.gz: the gzip data is damaged: Compressed file ended before the end-of-stream marker was reached"),
+        ("a.jsonl.gz", gzip.compress(GOOD.encode() * 99, mtime=0)[:-9], "a.jsonl.gz: the gzip data is damaged: Compressed file ended before the end-of-stream marker was reached"),
         ("a.parquet", b"plain text", "a.parquet: this is not a Parquet file, though its name says so"),
         ("a.txt", b"plain text", "a.txt: its kind is not known; use .jsonl, .json, .csv or .parquet (the text kinds also with .gz)"),
         ("a.csv", "prompt,prompt\nx,y\n", "a.csv, line 1: the header names the column 'prompt' twice"),
