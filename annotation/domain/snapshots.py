@@ -395,7 +395,7 @@ class SplitWriter:
         (directory / "parquet").mkdir(exist_ok=True)
         self.paths = [directory / f"{split}.jsonl", directory / "parquet" / f"{split}.parquet"]
         self.schema, self.rows, self.batch = schema, 0, list[Row]()
-        self.jsonl: IO[str] = open(self.paths[0], "w", encoding="utf-8", newline="\n")  # noqa: SIM115
+        self.jsonl: IO[str] = open(self.paths[0], "w", encoding="utf-8", newline="\n")  # noqa: SIM115 (closed by close)
         self.parquet = pq.ParquetWriter(self.paths[1], schema, compression="zstd")
 
     def write(self, row: Row) -> None:
