@@ -8,8 +8,47 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 
+KNOWN_FLAGS = {
+    "unsafe": _("unsafe"),
+    "broken": _("broken or cut off"),
+    "off-language": _("wrong language"),
+    "self-identifies": _("says which model it is"),
+}
+"""Acceptability flags with a name in the interface's languages; a project may add its own."""
+
+
+def default_flags() -> list[dict[str, str]]:
+    """The flags of a new project: the known ones, under their own names."""
+    return [{"key": key, "label": ""} for key in KNOWN_FLAGS]
+
+
 class Project(models.Model):
-    """One annotation effort: guidelines, settings, members with roles."""
+    """One annotation effort: guidelines, settings, members with roles.
+
+    What annotators are asked is the task: its kind, and what may be said beside it. `scales` is a list of
+    {"name": str, "points": {"0": str, …}}, the points being consecutive whole numbers with the anchors' texts (empty
+    where a point has none); `flags` a list of {"key": str, "label": str}, a known key's label being empty;
+    `mask_patterns` a list of phrases that are masked in responses before anybody ranks them. `annotation.domain.tasks`
+    reads and writes them.
+    """
+
+    class Task(models.TextChoices):
+        RANKING = "ranking", _("full ranking with ties")
+        PAIRWISE = "pairwise", _("two responses, seven points")
+        PAIRWISE_FORCED = "pairwise-forced", _("two responses, forced choice in four degrees")
+        BEST = "best", _("best of all")
+        BEST_WORST = "best-worst", _("best and worst")
+        RATING = "rating", _("ratings on scales")
+
+    class Rationale(models.TextChoices):
+        NONE = "none", _("not asked")
+        OPTIONAL = "optional", _("optional")
+        REQUIRED = "required", _("required")
+
+    class Corrections(models.TextChoices):
+        NONE = "none", _("none")
+        BEST = "best", _("of the best response")
+        ANY = "any", _("of any response")
 
     slug = models.SlugField(_("short name"), max_length=60, unique=True)
     name = models.CharField(_("name"), max_length=120)
@@ -17,6 +56,16 @@ class Project(models.Model):
     slate_size = models.PositiveSmallIntegerField(_("responses a slate"), default=4)
     overlap = models.PositiveSmallIntegerField(_("annotators a slate"), default=1)
     lease_seconds = models.PositiveIntegerField(_("seconds a slate is held for an annotator"), default=1800)
+    task = models.CharField(_("task"), max_length=16, choices=Task, default=Task.RANKING)
+    scales = models.JSONField(_("scales"), default=list, blank=True)
+    flags = models.JSONField(_("flags"), default=default_flags, blank=True)
+    rationale = models.CharField(_("reason"), max_length=8, choices=Rationale, default=Rationale.OPTIONAL)
+    rationale_min = models.PositiveIntegerField(_("fewest characters of a reason"), default=1)
+    highlights = models.BooleanField(_("highlights with comments"), default=True)
+    corrections = models.CharField(_("corrections"), max_length=4, choices=Corrections, default=Corrections.ANY)
+    mask_patterns = models.JSONField(_("masked phrases"), default=list, blank=True)
+    amend_minutes = models.PositiveIntegerField(_("minutes in which a ranking may be amended"), null=True, blank=True)
+    break_after = models.PositiveSmallIntegerField(_("slates after which a break is offered"), null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -25,6 +74,22 @@ class Project(models.Model):
             models.CheckConstraint(condition=Q(slate_size__range=(2, 9)), name="project_slate_size_2_to_9"),
             models.CheckConstraint(condition=Q(overlap__range=(1, 100)), name="project_overlap_1_to_100"),
             models.CheckConstraint(condition=Q(lease_seconds__gte=1), name="project_lease_positive"),
+            models.CheckConstraint(
+                condition=Q(task__in=["ranking", "pairwise", "pairwise-forced", "best", "best-worst", "rating"]),
+                name="project_task_known",
+            ),
+            models.CheckConstraint(
+                condition=~Q(task__in=["pairwise", "pairwise-forced"]) | Q(slate_size=2), name="project_pairs_are_two"
+            ),
+            models.CheckConstraint(
+                condition=Q(rationale__in=["none", "optional", "required"]), name="project_rationale_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(corrections__in=["none", "best", "any"]), name="project_corrections_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(rationale_min__range=(1, 20_000)), name="project_rationale_min_1_to_20000"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -48,6 +113,20 @@ class Guidelines(models.Model):
 
     def __str__(self) -> str:
         return f"{self.project} v{self.version}"
+
+
+class GuidelinesReading(models.Model):
+    """That a member has read a version of the guidelines."""
+
+    membership = models.ForeignKey("annotation.Membership", on_delete=models.PROTECT, related_name="readings")
+    guidelines = models.ForeignKey(Guidelines, on_delete=models.PROTECT, related_name="readings")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["membership", "guidelines"], name="reading_once_a_version")]
+
+    def __str__(self) -> str:
+        return f"{self.membership_id} read {self.guidelines_id}"
 
 
 class Membership(models.Model):
