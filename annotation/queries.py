@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, time
+from datetime import date, datetime, time, timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from django.db.models import Avg, Count, Prefetch, Q, QuerySet
+from django.db.models import Avg, Count, Func, Prefetch, Q, QuerySet, TextField
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -28,6 +28,7 @@ from annotation.models import (
     Slate,
     Slot,
 )
+from annotation.rendering import Masked, mask
 from annotation.statistics.comparisons import derive_comparisons, pairwise_agreement
 from annotation.statistics.differences import paired_difference
 
@@ -37,42 +38,60 @@ OVERVIEW_RANKINGS = 5000
 
 @dataclass(frozen=True)
 class RankingView:
-    """What an annotator sees of a slate: texts in presented order, and positions in tiers. No id, no source."""
+    """What an annotator sees of a slate: masked texts in presented order. No id, no source."""
 
     token: UUID
     prompt_messages: list[dict[str, str]]
     responses: list[str]
-    tiers: list[list[int]]
-    all_bad: bool
-    rationale: str
 
 
 def ranking_view(lease: Lease) -> RankingView:
-    """The blinded slate of a lease, unranked."""
+    """The blinded slate of a lease."""
+    slate = lease.slot.slate
     return RankingView(
         token=lease.token,
-        prompt_messages=lease.slot.slate.prompt.messages,
-        responses=_texts_in_order(lease.presented_order),
-        tiers=[],
-        all_bad=False,
-        rationale="",
+        prompt_messages=slate.prompt.messages,
+        responses=[masked.text for masked in masked_texts(slate.project, lease.presented_order)],
     )
 
 
-def amendment_view(ranking: Ranking) -> RankingView:
-    """The blinded slate of a ranking as it was judged, in the order in which it was shown, under a fresh token."""
-    order = ranking.presented_order or list(
-        ranking.slate.places.order_by("position").values_list("response_id", flat=True)
-    )
-    position = {response_id: index for index, response_id in enumerate(order)}
+def amendment_view(ranking: Ranking, *, token: UUID) -> RankingView:
+    """The blinded slate of a ranking as it was judged, in the order in which it was shown."""
+    order = ranking.presented_order or canonical_order(ranking.slate)
     return RankingView(
-        token=uuid4(),
+        token=token,
         prompt_messages=ranking.slate.prompt.messages,
-        responses=_texts_in_order(order),
-        tiers=[sorted(position[response_id] for response_id in tier) for tier in ranking.tiers],
-        all_bad=ranking.all_bad,
-        rationale=ranking.rationale,
+        responses=[masked.text for masked in masked_texts(ranking.slate.project, order)],
     )
+
+
+def masked_texts(project: Project, order: Sequence[int]) -> list[Masked]:
+    """The texts of these responses as annotators may see them: self-identifications masked."""
+    texts = dict(Response.objects.filter(pk__in=order).values_list("pk", "text"))
+    return [mask(texts[response_id], patterns=project.mask_patterns) for response_id in order]
+
+
+def canonical_order(slate: Slate) -> list[int]:
+    """The ids of the slate's responses in their canonical order, which no annotator sees."""
+    return list(slate.places.order_by("position").values_list("response_id", flat=True))
+
+
+def amendable_until(ranking: Ranking, *, first: Ranking | None = None) -> datetime | None:
+    """When the project's time to amend this ranking ends; None where it never does.
+
+    It runs from the `first` version, which is looked up unless it is given.
+    """
+    minutes = ranking.annotator.project.amend_minutes
+    if minutes is None:
+        return None
+    first = first or Ranking.objects.filter(slot=ranking.slot_id, supersedes__isnull=True).earliest("pk")
+    return first.created_at + timedelta(minutes=minutes)
+
+
+def may_amend(ranking: Ranking, *, first: Ranking | None = None, now: datetime | None = None) -> bool:
+    """Whether the project's time to amend this ranking still runs."""
+    until = amendable_until(ranking, first=first)
+    return until is None or (now or timezone.now()) < until
 
 
 def my_rankings(annotator: Membership) -> QuerySet[Ranking]:
@@ -82,6 +101,63 @@ def my_rankings(annotator: Membership) -> QuerySet[Ranking]:
         .select_related("slate__prompt", "guidelines")
         .order_by("-created_at", "-pk")
     )
+
+
+class TurnTexts(Func):
+    """The texts of a conversation's turns, one below the other, so that a search meets nothing but what was said."""
+
+    output_field = TextField()
+    template = "(SELECT string_agg(turn ->> 'content', E'\\n') FROM jsonb_array_elements(%(expressions)s) AS turn)"
+    on_sqlite = (
+        "(SELECT group_concat(json_extract(turn.value, '$.content'), char(10)) FROM json_each(%(expressions)s) AS turn)"
+    )
+
+    def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        """The same in SQLite's words."""
+        return self.as_sql(compiler, connection, template=self.on_sqlite, **extra)
+
+
+def search_rankings(
+    annotator: Membership,
+    *,
+    since: date | None = None,
+    until: date | None = None,
+    text: str = "",
+    all_bad: bool = False,
+    flagged: bool = False,
+    corrected: bool = False,
+    reasoned: bool = False,
+    amended: bool = False,
+) -> QuerySet[Ranking]:
+    """The annotator's own rankings that meet every filter that is set; both days are included."""
+    rankings = my_rankings(annotator)
+    if since is not None:
+        rankings = rankings.filter(created_at__gte=_midnight(since))
+    if until is not None:
+        rankings = rankings.filter(created_at__lt=_midnight(until + timedelta(days=1)))
+    if text:
+        rankings = rankings.annotate(said=TurnTexts("slate__prompt__messages")).filter(said__icontains=text)
+    if all_bad:
+        rankings = rankings.filter(all_bad=True)
+    if flagged:
+        rankings = rankings.exclude(flags={})
+    if corrected:
+        rankings = rankings.exclude(corrections={})
+    if reasoned:
+        rankings = rankings.exclude(rationale="")
+    if amended:
+        rankings = rankings.filter(supersedes__isnull=False)
+    return rankings
+
+
+def earlier_versions(rankings: Iterable[Ranking]) -> dict[int, list[Ranking]]:
+    """What these rankings superseded, by the ranking's id, newest first; one query."""
+    current = {ranking.slot_id: ranking for ranking in rankings}
+    found: dict[int, list[Ranking]] = {ranking.pk: [] for ranking in current.values()}
+    older = Ranking.objects.filter(slot__in=current, superseded_by__isnull=False)
+    for version in older.select_related("guidelines").order_by("-pk"):
+        found[current[version.slot_id].pk].append(version)
+    return found
 
 
 def last_ranking(annotator: Membership) -> Ranking | None:
@@ -102,6 +178,7 @@ def annotator_progress(annotator: Membership, *, now: datetime | None = None) ->
         Slate.objects.filter(Q(project=annotator.project_id) & (open_slots | own))
         .exclude(slots__in=Slot.objects.filter(annotator=annotator, state=Slot.State.DONE))
         .exclude(skips__annotator=annotator)
+        .exclude(practice_examples__isnull=False)
     )
     return {
         "today": today.count(),
@@ -123,9 +200,9 @@ def project_overview(project: Project) -> dict[str, Any]:
     )
     slates = Slate.objects.filter(project=project)
     waiting = slates.filter(Q(slots__state__in=[Slot.State.FREE, Slot.State.LEASED], slots__is_extra=False)).distinct()
-    by_slate: dict[int, list[Any]] = defaultdict(list)
-    for slate, tiers in rankings.order_by("-pk").values_list("slate", "tiers")[:OVERVIEW_RANKINGS]:
-        by_slate[slate].append(tiers)
+    by_slate: dict[int, list[tuple[Any, str]]] = defaultdict(list)
+    for slate, tiers, task in rankings.order_by("-pk").values_list("slate", "tiers", "task")[:OVERVIEW_RANKINGS]:
+        by_slate[slate].append((tiers, task))
     counts = rankings.aggregate(
         all=Count("pk"),
         simulated=Count("pk", filter=Q(annotator__kind=Membership.Kind.SIMULATED)),
@@ -142,7 +219,9 @@ def project_overview(project: Project) -> dict[str, Any]:
         "rankings": counts["all"],
         "rankings_simulated": counts["simulated"],
         "annotators": counts["annotators"],
-        "comparisons": sum(len(derive_comparisons(t).strict) for tiers in by_slate.values() for t in tiers),
+        "comparisons": sum(
+            len(derive_comparisons(tiers, task=task).strict) for judged in by_slate.values() for tiers, task in judged
+        ),
         "pairwise_agreement": _agreement(by_slate),
         "snapshots": project.snapshots.count(),
         "runs": project.runs.count(),
@@ -169,6 +248,7 @@ def prompt_detail(project: Project, pk: int) -> dict[str, Any]:
     rankings = (
         Ranking.objects.filter(slate__prompt=prompt, superseded_by__isnull=True)
         .select_related("annotator", "slate")
+        .prefetch_related("slate__places")
         .order_by("pk")
     )
     return {
@@ -200,15 +280,14 @@ def compare_policies(reward_model: Model) -> list[dict[str, Any]]:
     return compared
 
 
-def _texts_in_order(order: Sequence[int]) -> list[str]:
-    texts = dict(Response.objects.filter(pk__in=order).values_list("pk", "text"))
-    return [texts[response_id] for response_id in order]
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time.min, tzinfo=timezone.get_current_timezone())
 
 
-def _agreement(by_slate: dict[int, list[Any]]) -> dict[str, Any] | None:
+def _agreement(by_slate: dict[int, list[tuple[Any, str]]]) -> dict[str, Any] | None:
     agreeing = compared = 0
-    for rankings in by_slate.values():
-        agree, total = pairwise_agreement(rankings)
+    for judged in by_slate.values():
+        agree, total = pairwise_agreement([tiers for tiers, _task in judged], tasks=[task for _tiers, task in judged])
         agreeing, compared = agreeing + agree, compared + total
     return {"value": agreeing / compared, "n": compared} if compared else None
 

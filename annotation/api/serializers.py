@@ -6,20 +6,73 @@ from typing import Any
 
 from rest_framework import serializers
 
+from annotation.domain.judgement import HIGHLIGHTS_LIMIT, RATIONALE_LIMIT, Highlight, Judgement
 from annotation.models import Run
 
 
+class HighlightSerializer(serializers.Serializer[Any]):
+    """A passage of a response, in code points of its shown text."""
+
+    position = serializers.IntegerField(min_value=0, max_value=8)
+    start = serializers.IntegerField(min_value=0)
+    end = serializers.IntegerField(min_value=0)
+    quote = serializers.CharField(trim_whitespace=False)
+    comment = serializers.CharField(default="", allow_blank=True, trim_whitespace=False)
+
+
 class SubmissionSerializer(serializers.Serializer[Any]):
-    """A judgement: `tiers` hold 0-based positions of the responses as they were given, best first."""
+    """A judgement by 0-based positions of the responses as they were given.
+
+    `tiers`: positions, best first. `strength`: -3 (the first is much better) to 3 (the second is). `ratings`: for each
+    scale a number for every position, in order. `flags`: for every position a list of keys. `corrections`: texts by
+    position.
+    """
 
     token = serializers.UUIDField()
     tiers = serializers.ListField(
         child=serializers.ListField(child=serializers.IntegerField(min_value=0, max_value=8), max_length=9),
         max_length=9,
+        default=list,
     )
+    strength = serializers.IntegerField(default=None, allow_null=True, min_value=-3, max_value=3)
+    ratings = serializers.DictField(
+        child=serializers.ListField(child=serializers.IntegerField(allow_null=True), max_length=9), default=dict
+    )
+    flags = serializers.ListField(
+        child=serializers.ListField(child=serializers.CharField(max_length=100), max_length=100),
+        max_length=9,
+        default=list,
+    )
+    highlights = serializers.ListField(child=HighlightSerializer(), max_length=HIGHLIGHTS_LIMIT, default=list)
+    corrections = serializers.DictField(child=serializers.CharField(trim_whitespace=False), default=dict)
     all_bad = serializers.BooleanField(default=False)
-    rationale = serializers.CharField(default="", allow_blank=True, max_length=20_000, trim_whitespace=False)
+    rationale = serializers.CharField(
+        default="", allow_blank=True, max_length=RATIONALE_LIMIT, trim_whitespace=False
+    )
     active_ms = serializers.IntegerField(default=None, allow_null=True, min_value=0, max_value=2**31 - 1)
+
+    def validate_corrections(self, value: dict[str, str]) -> dict[int, str]:
+        """Positions arrive as JSON keys, which are text."""
+        if not all(key in tuple("012345678") for key in value):
+            raise serializers.ValidationError("Name responses by their position, 0 to 8.")
+        return {int(key): text for key, text in value.items()}
+
+    def judgement(self) -> Judgement:
+        """The validated submission as the domain takes it."""
+        data = self.validated_data
+        return Judgement(
+            tiers=data["tiers"],
+            all_bad=data["all_bad"],
+            strength=data["strength"],
+            ratings={
+                scale: {position: value for position, value in enumerate(values) if value is not None}
+                for scale, values in data["ratings"].items()
+            },
+            flags={position: keys for position, keys in enumerate(data["flags"]) if keys},
+            highlights=[Highlight(**entry) for entry in data["highlights"]],
+            corrections=data["corrections"],
+            rationale=data["rationale"],
+        )
 
 
 class RunRequestSerializer(serializers.Serializer[Any]):

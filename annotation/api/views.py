@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser, User
@@ -15,7 +16,11 @@ from annotation import queries
 from annotation.api.serializers import RunRequestSerializer, RunSerializer, SubmissionSerializer
 from annotation.domain import runs
 from annotation.domain.assigning import LeaseUnknown, claim_slot
-from annotation.domain.ranking import RankingRefused, submit_ranking
+from annotation.domain.guidelines import has_changes_to_read
+from annotation.domain.judgement import RankingRefused
+from annotation.domain.practice import practice_due
+from annotation.domain.ranking import submit_ranking
+from annotation.domain.tasks import task_of
 from annotation.models import Membership, Project
 from annotation.rules import require_membership
 
@@ -36,12 +41,22 @@ def projects(request: Request) -> Answer:
 
 @api_view(["POST"])
 def next_slate(request: Request, slug: str) -> Answer:
-    """Lease the caller's next slate: its conversation and its responses in the order drawn for them, and no more."""
-    lease = claim_slot(find_membership(request, slug, action="annotate"))
+    """Lease the caller's next slate: the task, the conversation and the responses in the order drawn for them.
+
+    Responses are masked like on the page, and nothing tells where one came from. 409 while guidelines that changed
+    are unread or practice is to be done, which happens in the browser.
+    """
+    annotator = find_membership(request, slug, action="annotate")
+    if has_changes_to_read(annotator) or practice_due(annotator):
+        said = "Read the guidelines that changed, or finish the practice round, in the browser first."
+        return Answer({"detail": said}, status=status.HTTP_409_CONFLICT)
+    lease = claim_slot(annotator)
     if lease is None:
         return Answer(status=status.HTTP_204_NO_CONTENT)
     view = queries.ranking_view(lease)
-    return Answer({"token": view.token, "prompt": view.prompt_messages, "responses": view.responses})
+    task = asdict(task_of(annotator.project))
+    slate = {"token": view.token, "prompt": view.prompt_messages, "responses": view.responses}
+    return Answer(slate | {"task": task})
 
 
 @api_view(["POST"])
@@ -51,7 +66,12 @@ def rankings(request: Request, slug: str) -> Answer:
     serializer = SubmissionSerializer(data=request.data)
     serializer.is_valid(raise_exception=True)
     try:
-        submission = submit_ranking(annotator, **serializer.validated_data)
+        submission = submit_ranking(
+            annotator,
+            token=serializer.validated_data["token"],
+            judgement=serializer.judgement(),
+            active_ms=serializer.validated_data["active_ms"],
+        )
     except LeaseUnknown as error:
         return Answer({"detail": str(error)}, status=status.HTTP_404_NOT_FOUND)
     except RankingRefused as error:

@@ -6,8 +6,7 @@ count decides; SQLite and PostgreSQL so give the same promise. Expiry is judged 
 
 from __future__ import annotations
 
-import random
-import secrets
+import hashlib
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -15,7 +14,9 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
-from annotation.models import Lease, Membership, Skip, Slot
+from annotation.models import Lease, Membership, PracticeExample, Skip, Slot
+from annotation.queries import canonical_order
+from annotation.statistics.orders import draw_order
 
 CLAIM_TRIES = 20
 LIVE_LEASES = 2
@@ -96,21 +97,31 @@ def release_slot(lease: Lease) -> bool:
 
 def own_lease(annotator: Membership, *, token: UUID) -> Lease:
     """The annotator's lease of this token, live or lapsed. Raises LeaseUnknown for anybody else's."""
-    lease = Lease.objects.select_related("slot__slate__prompt").filter(token=token, annotator=annotator).first()
+    lease = (
+        Lease.objects.select_related("slot__slate__prompt", "slot__slate__project")
+        .filter(token=token, annotator=annotator)
+        .first()
+    )
     if lease is None:
         raise LeaseUnknown("This slate was not given to you, or its link is damaged. Ask for the next one.")
     return lease
 
 
+def order_seed(slate_id: int) -> int:
+    """The slate's seed of presentation: with a slot's number it gives the order, counterbalanced over the slots."""
+    return int.from_bytes(hashlib.sha256(f"presented order of slate {slate_id}".encode()).digest()[:6])
+
+
 def _next_candidate(annotator: Membership) -> Slot | None:
     taken = Slot.objects.filter(slate=OuterRef("slate"), annotator=annotator).exclude(state=Slot.State.LEASED)
     skipped = Skip.objects.filter(slate=OuterRef("slate"), annotator=annotator)
+    practised = PracticeExample.objects.filter(slate=OuterRef("slate"))
     now = timezone.now()
     held = Slot.objects.filter(slate=OuterRef("slate"), annotator=annotator, state=Slot.State.LEASED, deadline__gt=now)
     candidates = (
         Slot.objects.filter(slate__project=annotator.project_id, is_extra=False)
         .filter(Q(state=Slot.State.FREE) | Q(state=Slot.State.LEASED, deadline__lte=now))
-        .filter(~Exists(taken), ~Exists(held), ~Exists(skipped))
+        .filter(~Exists(taken), ~Exists(held), ~Exists(skipped), ~Exists(practised))
         .order_by("-slate__priority", "slate_id", "number")
     )
     if connection.features.has_select_for_update_skip_locked:
@@ -120,7 +131,7 @@ def _next_candidate(annotator: Membership) -> Slot | None:
 
 def _take(slot: Slot, *, annotator: Membership) -> Lease | None:
     """Take the slot by compare-and-set on the state in which it was read; None if somebody was quicker."""
-    token, seed = uuid4(), secrets.randbits(48)
+    token, seed = uuid4(), order_seed(slot.slate_id)
     # A lapsed lease of their own at this slate stands in the way of unique (slate, annotator): let it go first.
     Slot.objects.filter(slate=slot.slate_id, annotator=annotator, state=Slot.State.LEASED).exclude(pk=slot.pk).filter(
         deadline__lte=timezone.now()
@@ -133,8 +144,7 @@ def _take(slot: Slot, *, annotator: Membership) -> Lease | None:
         != 1
     ):
         return None
-    order = list(slot.slate.places.order_by("position").values_list("response_id", flat=True))
-    random.Random(seed).shuffle(order)
+    order = draw_order(canonical_order(slot.slate), seed=seed, row=slot.number)
     return Lease.objects.create(token=token, slot=slot, annotator=annotator, presented_order=order, order_seed=seed)
 
 

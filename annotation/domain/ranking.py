@@ -6,29 +6,24 @@ one ranking. A late submission is never thrown away: it takes its slot if that i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from uuid import UUID
+from functools import cache
+from typing import Any
+from uuid import UUID, uuid5
 
 from django.db import IntegrityError, transaction
 from django.db.models import Max
+from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from annotation.domain.assigning import own_lease
-from annotation.models import Lease, Membership, Ranking, Slate, Slot
-from annotation.models.project import Guidelines
-
-RATIONALE_LIMIT = 20_000
-LETTERS = "ABCDEFGHI"
-
-
-class RankingRefused(ValueError):
-    """The judgement is not complete or not consistent; `problems` say why, ready to be shown."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__(" ".join(problems))
-        self.problems = problems
+from annotation.domain.guidelines import guidelines_for
+from annotation.domain.judgement import Highlight, Judgement, RankingRefused, check_judgement, complete_tiers
+from annotation.domain.tasks import task_of
+from annotation.models import Draft, Lease, Membership, Ranking, Response, Slate, Slot
+from annotation.queries import amendable_until, canonical_order, masked_texts
+from annotation.rendering import render_markdown, unmask
 
 
 @dataclass(frozen=True)
@@ -41,28 +36,23 @@ class Submission:
 
 
 def submit_ranking(
-    annotator: Membership,
-    *,
-    token: UUID,
-    tiers: Sequence[Sequence[int]],
-    all_bad: bool = False,
-    rationale: str = "",
-    active_ms: int | None = None,
+    annotator: Membership, *, token: UUID, judgement: Judgement, active_ms: int | None = None
 ) -> Submission:
-    """Store the annotator's ranking of the slate that was leased under `token`.
+    """Store the annotator's judgement of the slate that was leased under `token`.
 
-    `tiers` hold 0-based positions on screen, best first; positions in one tier are tied.
-    Raises LeaseUnknown for a token that is not theirs, RankingRefused for an incomplete or inconsistent judgement.
+    Raises LeaseUnknown for a token that is not theirs, RankingRefused for an incomplete or inconsistent judgement and
+    for a token under which something else was submitted already.
     """
     lease = own_lease(annotator, token=token)
-    before = _submission_of(token)
+    order = lease.presented_order
+    said = _said(judgement, annotator=annotator, slate=lease.slot.slate, order=order)
+    before = _submission_of(token, said=said)
     if before is not None:
         return before
-    check_judgement(tiers, count=len(lease.presented_order), all_bad=all_bad, rationale=rationale)
     try:
         with transaction.atomic():
             Slate.objects.select_for_update().get(pk=lease.slot.slate_id)
-            before = _submission_of(token)
+            before = _submission_of(token, said=said)
             if before is not None:
                 return before
             slot = _settle_slot(lease)
@@ -71,16 +61,15 @@ def submit_ranking(
                 slot=slot,
                 annotator=annotator,
                 token=token,
-                tiers=_to_ids(tiers, order=lease.presented_order),
-                all_bad=all_bad,
-                presented_order=lease.presented_order,
-                rationale=rationale,
+                presented_order=order,
                 active_ms=active_ms,
-                guidelines=_current_guidelines(annotator),
+                guidelines=guidelines_for(annotator),
+                **said,
             )
+            Draft.objects.filter(annotator=annotator, token=token).delete()
     except IntegrityError:
         # A twin of this request was quicker (unique token): answer as it did. Anything else is a real conflict.
-        before = _submission_of(token)
+        before = _submission_of(token, said=said)
         if before is None:
             raise
         return before
@@ -88,27 +77,25 @@ def submit_ranking(
 
 
 def amend_ranking(
-    annotator: Membership,
-    *,
-    ranking: Ranking,
-    token: UUID,
-    tiers: Sequence[Sequence[int]],
-    all_bad: bool = False,
-    rationale: str = "",
-    active_ms: int | None = None,
+    annotator: Membership, *, ranking: Ranking, judgement: Judgement, active_ms: int | None = None
 ) -> Submission:
     """Supersede the annotator's own current ranking by a new version; the older one stays as it was.
 
-    `token` is drawn when the form is made, so that the amendment too is stored once.
-    Raises RankingRefused where the ranking is somebody else's or has been superseded already.
+    The new version's token follows from the ranking (`amendment_token`), so that the amendment too is stored once.
+    Raises RankingRefused where the ranking is somebody else's, has been superseded already, or is too old to amend.
     """
-    before = _submission_of(token)
-    if before is not None and before.ranking.annotator_id == annotator.pk:
-        return before
-    order = ranking.presented_order or _canonical_order(ranking.slate)
     if ranking.annotator_id != annotator.pk:
         raise RankingRefused([_("This ranking is not yours.")])
-    check_judgement(tiers, count=len(order), all_bad=all_bad, rationale=rationale)
+    token = amendment_token(ranking)
+    order = ranking.presented_order or canonical_order(ranking.slate)
+    said = _said(judgement, annotator=annotator, slate=ranking.slate, order=order)
+    newer = _("A newer version of this ranking exists already; open it first.")
+    before = _submission_of(token, said=said, otherwise=newer)
+    if before is not None:
+        return before
+    until = amendable_until(ranking)
+    if until is not None and until <= timezone.now():
+        raise RankingRefused([_("This ranking can no longer be amended: the project's time for that is over.")])
     try:
         with transaction.atomic():
             amended = Ranking.objects.create(
@@ -117,41 +104,113 @@ def amend_ranking(
                 annotator=annotator,
                 token=token,
                 supersedes=ranking,
-                tiers=_to_ids(tiers, order=order),
-                all_bad=all_bad,
                 presented_order=order,
-                rationale=rationale,
                 active_ms=active_ms,
-                guidelines=_current_guidelines(annotator),
+                guidelines=guidelines_for(annotator),
+                **said,
             )
+            Draft.objects.filter(annotator=annotator, token=token).delete()
     except IntegrityError:
-        before = _submission_of(token)
-        if before is None or before.ranking.annotator_id != annotator.pk:
-            raise RankingRefused([_("A newer version of this ranking exists already; open it first.")]) from None
+        before = _submission_of(token, said=said, otherwise=newer)
+        if before is None:
+            raise RankingRefused([newer]) from None
         return before
     return Submission(ranking=amended, created=True, is_extra=amended.slot.is_extra)
 
 
-def check_judgement(tiers: Sequence[Sequence[int]], *, count: int, all_bad: bool, rationale: str) -> None:
-    """Raise RankingRefused unless every one of `count` positions is placed once (none need be under "all bad")."""
-    placed = [position for tier in tiers for position in tier]
-    problems = []
-    if any(position not in range(count) for position in placed) or any(not tier for tier in tiers):
-        problems.append(_("The tiers do not fit this slate. Reload the page."))
-    elif len(set(placed)) != len(placed):
-        problems.append(_("A response stands in two tiers."))
-    elif len(placed) < count and not (all_bad and not placed):
-        missing = [LETTERS[position] for position in range(count) if position not in placed]
-        problems.append(
-            ngettext("Response %(letters)s is not placed.", "Responses %(letters)s are not placed.", len(missing))
-            % {"letters": ", ".join(missing)}
-        )
-    if len(rationale) > RATIONALE_LIMIT:
-        problems.append(_("The reason is longer than %(limit)d characters.") % {"limit": RATIONALE_LIMIT})
-    if "\x00" in rationale:
-        problems.append(_("The reason holds a NUL character, which cannot be stored."))
-    if problems:
-        raise RankingRefused(problems)
+def amendment_token(ranking: Ranking) -> UUID:
+    """The token under which the ranking's next version is submitted: a version has one successor at most."""
+    return uuid5(ranking.token, "amendment")
+
+
+def judgement_of(ranking: Ranking) -> Judgement:
+    """A stored judgement in the positions in which its annotator saw the responses."""
+    order = ranking.presented_order or canonical_order(ranking.slate)
+    position = {response_id: index for index, response_id in enumerate(order)}
+    covered = [masked.covered for masked in masked_texts(ranking.slate.project, order)] if ranking.corrections else []
+    corrected = {position[int(key)]: text for key, text in ranking.corrections.items()}
+    return Judgement(
+        tiers=[sorted(position[response_id] for response_id in tier) for tier in ranking.tiers],
+        all_bad=ranking.all_bad,
+        strength=_turned(ranking.strength, slate=ranking.slate, order=order),
+        ratings={
+            name: {position[int(key)]: value for key, value in values.items()}
+            for name, values in (ranking.ratings or {}).items()
+        },
+        flags={position[int(key)]: list(keys) for key, keys in ranking.flags.items()},
+        highlights=[
+            Highlight(
+                position=position[entry["response"]],
+                start=entry["start"],
+                end=entry["end"],
+                quote=entry["quote"],
+                comment=entry["comment"],
+            )
+            for entry in ranking.highlights
+        ],
+        corrections={place: _remask(text, covered=covered[place]) for place, text in corrected.items()},
+        rationale=ranking.rationale,
+    )
+
+
+def _said(judgement: Judgement, *, annotator: Membership, slate: Slate, order: Sequence[int]) -> dict[str, Any]:
+    """Check a judgement and turn its positions into the ids of the responses that stood there."""
+    task = task_of(annotator.project)
+    judgement = complete_tiers(judgement, task=task)
+    masked = cache(lambda: masked_texts(annotator.project, order))
+    shown: Callable[[int], str] = lambda position: render_markdown(masked()[position].text).text  # noqa: E731
+    check_judgement(judgement, task=task, count=len(order), shown=shown)
+    return {
+        "task": task.kind,
+        "tiers": [sorted(order[position] for position in tier) for tier in judgement.tiers],
+        "all_bad": judgement.all_bad,
+        "strength": _turned(judgement.strength, slate=slate, order=order),
+        "ratings": {
+            name: {str(order[position]): value for position, value in sorted(values.items())}
+            for name, values in judgement.ratings.items()
+            if values
+        }
+        or None,
+        "flags": {str(order[position]): sorted(keys) for position, keys in sorted(judgement.flags.items()) if keys},
+        "highlights": [
+            {
+                "response": order[highlight.position],
+                "start": highlight.start,
+                "end": highlight.end,
+                "quote": highlight.quote,
+                "comment": highlight.comment,
+            }
+            for highlight in judgement.highlights
+        ],
+        "corrections": _corrections(judgement, order=order, masked=masked),
+        "rationale": judgement.rationale,
+    }
+
+
+def _remask(text: str, *, covered: Sequence[str]) -> str:
+    """A stored correction as its annotator wrote it: what was covered in the response is covered again."""
+    for number, phrase in enumerate(covered, start=1):
+        text = text.replace(phrase, f"⟦masked {number}⟧", 1)
+    return text
+
+
+def _corrections(judgement: Judgement, *, order: Sequence[int], masked: Callable[[], list[Any]]) -> dict[str, str]:
+    """Corrected texts by response id; what was masked in them is put back, and a text left as it was is none."""
+    if not judgement.corrections:
+        return {}
+    texts = dict(Response.objects.filter(pk__in=order).values_list("pk", "text"))
+    corrected = {
+        order[position]: unmask(text, covered=masked()[position].covered)
+        for position, text in sorted(judgement.corrections.items())
+    }
+    return {str(pk): text for pk, text in corrected.items() if text != texts[pk]}
+
+
+def _turned(strength: int | None, *, slate: Slate, order: Sequence[int]) -> int | None:
+    """Turn a strength between the sides of the screen and the slate's canonical order (the turn is its own inverse)."""
+    if not strength:
+        return strength
+    return strength if canonical_order(slate)[0] == order[0] else -strength
 
 
 def _settle_slot(lease: Lease) -> Slot:
@@ -177,20 +236,12 @@ def _settle_slot(lease: Lease) -> Slot:
     return Slot.objects.create(slate=slate, number=last + 1, is_extra=True, **done)
 
 
-def _submission_of(token: UUID) -> Submission | None:
+def _submission_of(token: UUID, *, said: dict[str, Any], otherwise: str | None = None) -> Submission | None:
+    """What was submitted under this token, if anything. Raises RankingRefused where it was something else."""
     ranking = Ranking.objects.select_related("slot").filter(token=token).first()
     if ranking is None:
         return None
+    if any(getattr(ranking, name) != value for name, value in said.items()):
+        problem = _("You have submitted another answer to this slate already; open it in your history to amend it.")
+        raise RankingRefused([otherwise or problem])
     return Submission(ranking=ranking, created=False, is_extra=ranking.slot.is_extra)
-
-
-def _to_ids(tiers: Sequence[Sequence[int]], *, order: Sequence[int]) -> list[list[int]]:
-    return [sorted(order[position] for position in tier) for tier in tiers]
-
-
-def _canonical_order(slate: Slate) -> list[int]:
-    return list(slate.places.order_by("position").values_list("response_id", flat=True))
-
-
-def _current_guidelines(annotator: Membership) -> Guidelines | None:
-    return Guidelines.objects.filter(project=annotator.project_id).order_by("-version").first()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
@@ -25,9 +26,9 @@ class Children:
     def __init__(self) -> None:
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start this interpreter with these arguments."""
-        process = subprocess.Popen([sys.executable, *arguments])
+    def start(self, *arguments: str, variables: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start this interpreter with these arguments, in our environment with these variables set."""
+        process = subprocess.Popen([sys.executable, *arguments], env={**os.environ, **(variables or {})})
         self.processes.append(process)
         return process
 
@@ -50,18 +51,22 @@ class Children:
 
 @contextmanager
 def child_processes() -> Iterator[Children]:
-    """Children that are stopped when the block ends, however it ends; SIGTERM counts as Ctrl+C."""
+    """Children that are stopped when the block ends, however it ends.
+
+    SIGTERM counts as Ctrl+C; so does SIGINT where a shell started us in the background and had it ignored.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     children = Children()
     try:
         yield children
     finally:
         children.stop()
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def follow_run(run: Run, *, label: str, children: Children) -> Run:

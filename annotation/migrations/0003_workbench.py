@@ -26,7 +26,7 @@ class Migration(migrations.Migration):
             name='Draft',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('token', models.UUIDField(unique=True)),
+                ('token', models.UUIDField()),
                 ('fields', models.JSONField(default=dict)),
                 ('revision', models.PositiveBigIntegerField(default=0)),
                 ('saved_at', models.DateTimeField(auto_now=True)),
@@ -245,6 +245,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='slatemessage',
             constraint=models.CheckConstraint(condition=models.Q(('text', ''), _negated=True), name='message_not_empty'),
+        ),
+        migrations.AddConstraint(
+            model_name='draft',
+            constraint=models.UniqueConstraint(fields=('annotator', 'token'), name='draft_once_a_token'),
         ),
         migrations.RunPython(restore_immutability, restore_immutability),
     ]

@@ -16,13 +16,14 @@ class Draft(models.Model):
     """
 
     annotator = models.ForeignKey(Membership, on_delete=models.PROTECT, related_name="drafts")
-    token = models.UUIDField(unique=True)
+    token = models.UUIDField()
     fields = models.JSONField(default=dict)
     revision = models.PositiveBigIntegerField(default=0)
     saved_at = models.DateTimeField(auto_now=True)
 
     class Meta:
         ordering = ["-saved_at"]
+        constraints = [models.UniqueConstraint(fields=["annotator", "token"], name="draft_once_a_token")]
 
     def __str__(self) -> str:
         return str(self.token)

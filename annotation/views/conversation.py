@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
+
+from annotation.rendering import render_markdown
 
 SPEAKERS = {"system": _("System"), "user": _("User"), "assistant": _("Assistant")}
 
@@ -17,6 +20,16 @@ class Turn:
     role: str
     speaker: str
     text: str
+
+    @property
+    def html(self) -> SafeString:
+        """The text rendered from Markdown."""
+        return render_markdown(self.text).html
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the text was too heavy to render and is shown as it stands."""
+        return render_markdown(self.text).is_plain
 
 
 @dataclass(frozen=True)

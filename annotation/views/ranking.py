@@ -7,24 +7,40 @@ form it can use without leaving the page.
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from collections.abc import Callable
+from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext, pgettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from annotation.domain.assigning import LeaseUnknown, claim_slot, live_lease, renew_lease, skip_slate
-from annotation.domain.ranking import RankingRefused, amend_ranking, submit_ranking
-from annotation.forms.ranking import RankingForm, SkipForm, placements_from_tiers
-from annotation.models import Lease, Membership
+from annotation.domain.drafts import DraftRefused, find_draft, save_draft
+from annotation.domain.guidelines import has_changes_to_read, mark_read, unread_change
+from annotation.domain.judgement import LETTERS, Judgement, RankingRefused
+from annotation.domain.practice import practice_due
+from annotation.domain.ranking import amend_ranking, amendment_token, judgement_of, submit_ranking
+from annotation.domain.tasks import task_of
+from annotation.forms.ranking import (
+    Entered,
+    RankingForm,
+    SkipForm,
+    as_form_data,
+    entered_from,
+    strengths_of,
+    with_plain_newlines,
+)
+from annotation.models import Lease, Membership, Ranking
 from annotation.queries import (
     RankingView,
     amendment_view,
@@ -34,33 +50,44 @@ from annotation.queries import (
     my_rankings,
     ranking_view,
 )
+from annotation.rendering import render_many, render_markdown
 from annotation.rules import require_membership
 from annotation.views.conversation import split_conversation
-from annotation.views.paging import paginate
+from annotation.views.messages import thread_context
 
-LETTERS = "ABCDEFGHI"
 SLATES_WITH_KEYS_NAMED = 10
+LONGEST_PREVIEW = 200_000
+Keep = Callable[[Judgement, int | None], Any]
 
 
 @never_cache
 @login_required
 @require_GET
 def rank(request: HttpRequest, slug: str) -> HttpResponse:
-    """The slate that the annotator holds, or a button that takes one."""
+    """The slate that the annotator holds; or what comes before one: guidelines to read, practice, a button."""
     membership = require_membership(request.user, slug, action="annotate")
     lease = live_lease(membership)
-    if lease is None:
-        return render(request, "annotation/rank_start.html", _page_context(membership))
-    context = _page_context(membership) | _slate_context(membership, ranking_view(lease))
-    return render(request, "annotation/rank.html", context)
+    if lease is None or _has_to_wait(membership):
+        context = _page_context(membership) | {
+            "change": unread_change(membership),
+            "practice_due": practice_due(membership),
+        }
+        return render(request, "annotation/rank_start.html", context)
+    return render(request, "annotation/rank.html", _page_context(membership) | _leased_slate(membership, lease))
 
 
 @login_required
 @require_POST
 def rank_claim(request: HttpRequest, slug: str) -> HttpResponse:
-    """Take the next slate."""
+    """Take the next slate; `guidelines` says which version was read before it."""
     membership = require_membership(request.user, slug, action="annotate")
-    lease = claim_slot(membership)
+    version = request.POST.get("guidelines", "")
+    if version:
+        try:
+            mark_read(membership, version=int(version))
+        except ValueError:  # GuidelinesUnknown is one
+            raise Http404("No such version of the guidelines.") from None
+    lease = None if _has_to_wait(membership) else claim_slot(membership)
     if _wants_json(request):
         return _slate_or_nothing(request, membership, lease)
     return redirect("rank", slug=slug)
@@ -69,10 +96,11 @@ def rank_claim(request: HttpRequest, slug: str) -> HttpResponse:
 @login_required
 @require_POST
 def rank_prefetch(request: HttpRequest, slug: str) -> HttpResponse:
-    """The slate after the one named by `token`, as a part of a page; 204 where none is left."""
+    """The slate after the one named by `token`, as a part of a page; 204 where none is left or may come now."""
     membership = require_membership(request.user, slug, action="annotate")
     token = _require_lease(membership, request.POST.get("token", "")).token
-    return _slate_or_nothing(request, membership, claim_slot(membership, beside=token))
+    lease = None if _has_to_wait(membership) else claim_slot(membership, beside=token)
+    return _slate_or_nothing(request, membership, lease)
 
 
 @login_required
@@ -86,17 +114,49 @@ def rank_renew(request: HttpRequest, slug: str) -> JsonResponse:
 
 @login_required
 @require_POST
+def rank_draft(request: HttpRequest, slug: str) -> JsonResponse:
+    """Keep what has been entered so far."""
+    membership = require_membership(request.user, slug, action="annotate")
+    token = _read_token(request.POST.get("token", ""))
+    try:
+        fields = json.loads(request.POST.get("fields", ""))
+        revision = int(request.POST.get("revision", ""))
+        if not isinstance(fields, dict) or not 0 <= revision < 2**62:
+            raise ValueError("not a draft")
+        saved = save_draft(membership, token=token, fields=as_form_data(fields), revision=revision)
+    except (ValueError, RecursionError) as error:
+        said = str(error) if isinstance(error, DraftRefused) else "Send token, revision and fields (a JSON object)."
+        return JsonResponse({"detail": said}, status=HTTPStatus.BAD_REQUEST)
+    return JsonResponse({"saved": saved})
+
+
+@login_required
+@require_POST
+def rank_preview(request: HttpRequest, slug: str) -> HttpResponse:
+    """A correction as it would be shown."""
+    require_membership(request.user, slug, action="annotate")
+    text = with_plain_newlines(request.POST.get("text", ""))[:LONGEST_PREVIEW]
+    return render(request, "annotation/_preview.html", {"rendered": render_markdown(text)})
+
+
+@login_required
+@require_POST
 def rank_submit(request: HttpRequest, slug: str) -> HttpResponse:
     """Keep a ranking; a repeated click is answered like the first."""
     membership = require_membership(request.user, slug, action="annotate")
     view = ranking_view(_require_lease(membership, request.POST.get("token", "")))
-    form = RankingForm(request.POST, size=len(view.responses))
-    problems = _save(form, lambda **fields: submit_ranking(membership, **fields))
+    form = RankingForm(request.POST, task=task_of(membership.project), sources=view.responses)
+
+    def keep(judgement: Judgement, active_ms: int | None) -> None:
+        submit_ranking(membership, token=view.token, judgement=judgement, active_ms=active_ms)
+
+    problems = save_judgement(form, keep)
     if problems:
         return _refuse(request, membership, view, form=form, problems=problems)
     if _wants_json(request):
         return _acknowledge(membership)
-    claim_slot(membership)
+    if not _has_to_wait(membership):
+        claim_slot(membership)
     messages.success(request, _("Saved ✓"))
     return redirect("rank", slug=slug)
 
@@ -120,7 +180,8 @@ def rank_skip(request: HttpRequest, slug: str) -> HttpResponse:
         messages.error(request, str(error))
     if _wants_json(request):
         return _acknowledge(membership)
-    claim_slot(membership)
+    if not _has_to_wait(membership):
+        claim_slot(membership)
     return redirect("rank", slug=slug)
 
 
@@ -143,51 +204,123 @@ def ranking_amend(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
     """Show one of the annotator's own rankings and take a new version of it."""
     membership = require_membership(request.user, slug, action="annotate")
     ranking = get_object_or_404(my_rankings(membership), pk=pk)
-    view = amendment_view(ranking)
+    view, task = amendment_view(ranking, token=amendment_token(ranking)), task_of(membership.project)
     if request.method == "GET":
-        context = _page_context(membership) | _slate_context(membership, view) | _amendment(membership, pk=pk)
-        return render(request, "annotation/rank.html", context)
-    form = RankingForm(request.POST, size=len(view.responses))
-    problems = _save(form, lambda **fields: amend_ranking(membership, ranking=ranking, **fields))
+        said = entered_from(judgement_of(ranking), task=task)
+        context = _page_context(membership) | _drafted_slate(membership, view, entered=said)
+        return render(request, "annotation/rank.html", context | _amendment(membership, ranking=ranking))
+    form = RankingForm(request.POST, task=task, sources=view.responses)
+
+    def keep(judgement: Judgement, active_ms: int | None) -> None:
+        amend_ranking(membership, ranking=ranking, judgement=judgement, active_ms=active_ms)
+
+    problems = save_judgement(form, keep)
     if problems:
-        return _refuse(request, membership, view, form=form, problems=problems, amend=pk)
+        return _refuse(request, membership, view, form=form, problems=problems, amended=ranking)
     if _wants_json(request):
-        return _acknowledge(membership)
+        return _acknowledge(membership, next_url=reverse("rank", kwargs={"slug": slug}))
     messages.success(request, _("Amended ✓"))
     return redirect("rank", slug=slug)
 
 
-@login_required
-@require_GET
-def history(request: HttpRequest, slug: str) -> HttpResponse:
-    """The annotator's own rankings, newest first."""
-    membership = require_membership(request.user, slug, action="annotate")
-    page = paginate(request, my_rankings(membership).select_related("slate__prompt", "annotator"))
-    rows = [
-        {"ranking": ranking, "order": _order_in_letters(ranking), "prompt": _last_turn(ranking.slate.prompt)}
-        for ranking in page
-    ]
-    context = _page_context(membership) | {"page": page, "rows": rows}
-    return render(request, "annotation/history.html", context)
-
-
-def _save(form: RankingForm, keep: Any) -> list[str]:
-    """Hand a valid form to the domain; return what it or the form itself found wrong."""
+def save_judgement(form: RankingForm, keep: Keep) -> list[str]:
+    """Hand a valid form's judgement and active time to `keep`; return what it or the form itself found wrong."""
     if not form.is_valid():
         return form.problems()
     try:
-        keep(
-            token=form.cleaned_data["token"],
-            tiers=form.tiers(),
-            all_bad=form.cleaned_data["all_bad"],
-            rationale=form.cleaned_data["rationale"],
-            active_ms=form.cleaned_data["active_ms"],
-        )
+        keep(form.judgement(), form.cleaned_data["active_ms"])
     except RankingRefused as error:
         return [str(problem) for problem in error.problems]
     except LeaseUnknown as error:
         raise Http404(str(error)) from error
     return []
+
+
+def slate_context(
+    membership: Membership, view: RankingView, *, entered: Entered | None = None, action: str = ""
+) -> dict[str, Any]:
+    """One slate as the templates want it: rendered texts, and what has been entered by field."""
+    entered, task, size = entered or {}, task_of(membership.project), len(view.responses)
+    rendered = render_many([*view.responses, *(str(message["content"]) for message in view.prompt_messages)])
+    tiers = [entered.get(f"tier_{position}") for position in range(size)]
+    responses = [
+        {
+            "letter": LETTERS[position],
+            "position": position,
+            "field": f"tier_{position}",
+            "html": rendered[position].html,
+            "is_plain": rendered[position].is_plain,
+            "source": text,
+            "tier": tiers[position],
+            "tied": tiers[position] is not None and tiers.count(tiers[position]) > 1,
+            "is_best": entered.get("best") == position,
+            "is_worst": entered.get("worst") == position,
+            "flags": set(entered.get(f"flag_{position}", [])),
+            "ratings": [
+                {"index": i, "scale": scale, "field": name, "value": entered.get(name)}
+                for i, scale in enumerate(task.scales)
+                for name in [f"rating_{i}_{position}"]
+            ],
+            "correction": entered.get(f"correction_{position}", ""),
+        }
+        for position, text in enumerate(view.responses)
+    ]
+    return {
+        "slate": view,
+        "task": task,
+        "size": size,
+        "tier_numbers": range(1, size + 1),
+        "conversation": split_conversation(view.prompt_messages),
+        "responses": responses,
+        "strengths": strength_options(task, chosen=entered.get("strength")) if task.is_pair else [],
+        "all_bad": bool(entered.get("all_bad")),
+        "rationale": entered.get("rationale", ""),
+        "highlights_json": json.dumps([asdict(highlight) for highlight in entered.get("highlights", [])]),
+        "action": action or reverse("rank_submit", kwargs={"slug": membership.project.slug}),
+    }
+
+
+def strength_options(task: Any, *, chosen: str | None) -> list[dict[str, Any]]:
+    """The points of a pair's scale from left to right, with what each says and the key that chooses it."""
+    degrees = {
+        3: pgettext("degree", "much better"),
+        2: pgettext("degree", "better"),
+        1: pgettext("degree", "slightly better"),
+        0: pgettext("degree", "hardly better, or unsure"),
+    }
+    options = []
+    for key, value in enumerate(strengths_of(task), start=1):
+        degree, side = (int(value[1]), value[0].upper()) if value[0] in "ab" else (abs(int(value)), _side_of(value))
+        label = _("%(letter)s is %(degree)s") % {"letter": side, "degree": degrees[degree]} if side else _("equal")
+        short = degrees[degree] if side else _("equal")
+        options.append({"value": value, "label": label, "short": short, "key": key, "checked": chosen == value})
+    return options
+
+
+def _side_of(strength: str) -> str:
+    return "" if strength == "0" else "A" if strength.startswith("-") else "B"
+
+
+def _leased_slate(membership: Membership, lease: Lease) -> dict[str, Any]:
+    """The context of a leased slate, with the annotator's draft and the talk about it."""
+    return _drafted_slate(membership, ranking_view(lease)) | thread_context(membership, lease.slot.slate)
+
+
+def _drafted_slate(membership: Membership, view: RankingView, *, entered: Entered | None = None) -> dict[str, Any]:
+    """The context of a slate with what the annotator's draft holds of valid fields, or else what `entered` says."""
+    draft = find_draft(membership, token=view.token)
+    if draft is not None:
+        form = RankingForm(_as_query(draft.fields), task=task_of(membership.project), sources=view.responses)
+        form.is_valid()
+        entered = form.entered()
+    return slate_context(membership, view, entered=entered) | {"draft_revision": draft.revision if draft else 0}
+
+
+def _as_query(fields: dict[str, Any]) -> QueryDict:
+    data = QueryDict(mutable=True)
+    for name, value in fields.items():
+        data.setlist(name, value if isinstance(value, list) else [value])
+    return data
 
 
 def _refuse(
@@ -197,41 +330,50 @@ def _refuse(
     *,
     form: RankingForm,
     problems: list[str],
-    amend: int | None = None,
+    amended: Ranking | None = None,
 ) -> HttpResponse:
     """Show the form again with everything that was entered, and what is wrong with it."""
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     if _wants_json(request):
         return JsonResponse({"problems": problems}, status=status)
-    kept = replace(
-        view,
-        token=form.cleaned_data.get("token", view.token),
-        all_bad=bool(form.cleaned_data.get("all_bad")),
-        rationale=form.data.get("rationale", ""),
-    )
-    context = _page_context(membership) | _slate_context(membership, kept, placements=form.placements())
-    if amend is not None:
-        context |= _amendment(membership, pk=amend)
+    entered = form.entered() | {"rationale": form.data.get("rationale", "")}
+    context = _page_context(membership) | slate_context(membership, view, entered=entered)
+    if amended is not None:
+        context |= _amendment(membership, ranking=amended)
     context["problems"] = problems
     return render(request, "annotation/rank.html", context, status=status)
 
 
-def _acknowledge(membership: Membership) -> JsonResponse:
-    return JsonResponse({"saved": True, "progress": progress_text(annotator_progress(membership))})
+def _acknowledge(membership: Membership, *, next_url: str | None = None) -> JsonResponse:
+    """That it is saved; `next` is where the browser goes instead of to the next slate; `rest` offers a break."""
+    progress, pause = annotator_progress(membership), membership.project.break_after
+    if next_url is None and _has_to_wait(membership):
+        next_url = reverse("rank", kwargs={"slug": membership.project.slug})
+    rest = bool(pause and progress["today"] and progress["today"] % pause == 0)
+    return JsonResponse({"saved": True, "progress": progress_text(progress), "next": next_url, "rest": rest})
+
+
+def _has_to_wait(membership: Membership) -> bool:
+    """Whether something comes before the next slate: guidelines that changed, or practice."""
+    return has_changes_to_read(membership) or practice_due(membership)
 
 
 def _slate_or_nothing(request: HttpRequest, membership: Membership, lease: Lease | None) -> HttpResponse:
     if lease is None:
         return HttpResponse(status=HTTPStatus.NO_CONTENT)
     context = {"membership": membership, "project": membership.project}
-    context |= _slate_context(membership, ranking_view(lease))
-    return render(request, "annotation/_slate.html", context)
+    return render(request, "annotation/_slate.html", context | _leased_slate(membership, lease))
 
 
 def _require_lease(membership: Membership, token: str) -> Lease:
     """The annotator's own lease, live or lapsed (a late ranking is kept), or 404."""
+    leases = Lease.objects.select_related("slot__slate__prompt", "slot__slate__project")
+    return get_object_or_404(leases, token=_read_token(token), annotator=membership)
+
+
+def _read_token(token: str) -> UUID:
     try:
-        return get_object_or_404(Lease, token=UUID(token), annotator=membership)
+        return UUID(token)
     except ValueError:
         raise Http404("No such lease.") from None
 
@@ -254,58 +396,21 @@ def _page_context(membership: Membership) -> dict[str, Any]:
     }
 
 
-def _slate_context(
-    membership: Membership, view: RankingView, *, placements: list[int | None] | None = None
-) -> dict[str, Any]:
-    """One slate as the templates want it: letters, texts and tiers."""
-    size = len(view.responses)
-    if placements is None:
-        placements = placements_from_tiers(view.tiers, size=size)
-    responses = [
-        {
-            "letter": LETTERS[position],
-            "field": f"tier_{position}",
-            "text": text,
-            "tier": placements[position],
-            "tied": placements[position] is not None and placements.count(placements[position]) > 1,
-        }
-        for position, text in enumerate(view.responses)
-    ]
-    return {
-        "slate": view,
-        "size": size,
-        "tier_numbers": range(1, size + 1),
-        "conversation": split_conversation(view.prompt_messages),
-        "responses": responses,
-        "action": reverse("rank_submit", kwargs={"slug": membership.project.slug}),
-    }
-
-
-def _amendment(membership: Membership, *, pk: int) -> dict[str, Any]:
+def _amendment(membership: Membership, *, ranking: Ranking) -> dict[str, Any]:
     """What makes the page an amendment: where the form goes, and where the browser goes after it."""
     slug = membership.project.slug
     return {
         "amending": True,
-        "action": reverse("ranking_amend", kwargs={"slug": slug, "pk": pk}),
-        "afterwards": reverse("rank", kwargs={"slug": slug}),
+        "action": reverse("ranking_amend", kwargs={"slug": slug, "pk": ranking.pk}),
+        "next_url": reverse("rank", kwargs={"slug": slug}),
+        **thread_context(membership, ranking.slate),
     }
 
 
 def progress_text(progress: dict[str, Any]) -> str:
     """The annotator's day in a line: "14 today · median 48 s · 30 left"."""
-    parts = [_("%(count)d today") % {"count": progress["today"]}]
+    parts = [ngettext("%(count)d today", "%(count)d today", progress["today"]) % {"count": progress["today"]}]
     if progress["median_seconds"] is not None:
         parts.append(_("median %(seconds)d s") % {"seconds": round(progress["median_seconds"])})
     parts.append(_("%(count)d left") % {"count": progress["remaining"]})
     return " · ".join(parts)
-
-
-def _order_in_letters(ranking: Any) -> str:
-    """The ranking in the letters its annotator saw: "A = C › B"."""
-    letters = {response: LETTERS[i] for i, response in enumerate(ranking.presented_order)}
-    tiers = [" = ".join(sorted(letters.get(response, "?") for response in tier)) for tier in ranking.tiers]
-    return " › ".join(tier for tier in tiers if tier)
-
-
-def _last_turn(prompt: Any) -> str:
-    return str(prompt.messages[-1]["content"]) if prompt.messages else ""

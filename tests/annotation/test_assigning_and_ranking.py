@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from datetime import timedelta
 from uuid import uuid4
 
@@ -11,11 +12,15 @@ from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
 from annotation.domain.assigning import LeaseUnknown, claim_slot, live_lease, renew_lease, skip_slate
-from annotation.domain.ranking import RankingRefused, amend_ranking, submit_ranking
-from annotation.models import Lease, Ranking, Slot
+from annotation.domain.judgement import Highlight, Judgement, RankingRefused
+from annotation.domain.ranking import amend_ranking, judgement_of, submit_ranking
+from annotation.models import Lease, Ranking, Response, Slot
+from annotation.queries import ranking_view
+from annotation.statistics.orders import draw_order
 from tests.annotation.factories import make_member, make_project, make_slate
 
 pytestmark = pytest.mark.django_db
+STRICT = Judgement(tiers=[[0], [1], [2], [3]])
 
 
 def let_lapse(lease: Lease) -> None:
@@ -48,7 +53,7 @@ def test_overlap_is_exact_and_nobody_sits_twice_at_one_slate():
     annotators = [make_member(project) for _ in range(3)]
     leases = [claim_slot(annotator) for annotator in annotators]
     assert [lease is not None for lease in leases] == [True, True, False]
-    submit_ranking(annotators[0], token=leases[0].token, tiers=[[0], [1], [2], [3]])
+    submit_ranking(annotators[0], token=leases[0].token, judgement=STRICT)
     assert claim_slot(annotators[0]) is None
     assert slate.slots.count() == 2
 
@@ -68,18 +73,35 @@ def test_tiers_on_screen_are_stored_as_the_response_ids_that_were_shown_there():
     annotator = make_member(project)
     lease = claim_slot(annotator)
     a, b, c, d = lease.presented_order
-    ranking = submit_ranking(annotator, token=lease.token, tiers=[[2], [0, 3], [1]], active_ms=1200).ranking
+    ranking = submit_ranking(
+        annotator, token=lease.token, judgement=Judgement(tiers=[[2], [0, 3], [1]]), active_ms=1200
+    ).ranking
     assert ranking.tiers == [[c], sorted([a, d]), [b]]
     assert ranking.presented_order == [a, b, c, d]
     assert (ranking.active_ms, ranking.guidelines.version) == (1200, 1)
 
 
-def test_presented_orders_differ_between_annotators_and_are_recorded_with_their_seed():
-    project = make_project(overlap=20)
-    make_slate(project)
-    leases = [claim_slot(make_member(project)) for _ in range(20)]
-    assert len({tuple(lease.presented_order) for lease in leases}) > 5
-    assert len({lease.order_seed for lease in leases}) == 20
+def test_presented_orders_are_counterbalanced_over_the_slots_and_recorded_with_their_seed():
+    """Eight annotators of one slate of four are two Williams designs: everybody stands everywhere twice."""
+    project = make_project(overlap=8)
+    slate = make_slate(project)
+    leases = [claim_slot(make_member(project)) for _ in range(8)]
+    places = Counter((pk, position) for lease in leases for position, pk in enumerate(lease.presented_order))
+    assert set(places.values()) == {2}
+    assert len(places) == 16
+    assert len({lease.order_seed for lease in leases}) == 1
+    canonical = [response.pk for response in slate.responses.order_by("places__position")]
+    for lease in leases:
+        assert lease.presented_order == draw_order(canonical, seed=lease.order_seed, row=lease.slot.number)
+
+
+def test_presented_orders_differ_from_slate_to_slate():
+    project = make_project()
+    slates = [make_slate(project) for _ in range(40)]
+    canonical = {s.pk: [r.pk for r in s.responses.order_by("places__position")] for s in slates}
+    leases = [claim_slot(make_member(project)) for _ in slates]
+    orders = {tuple(canonical[le.slot.slate_id].index(pk) for pk in le.presented_order) for le in leases}
+    assert len(orders) > 10
 
 
 def test_submitting_twice_stores_once_and_answers_with_the_same_ranking():
@@ -87,10 +109,24 @@ def test_submitting_twice_stores_once_and_answers_with_the_same_ranking():
     make_slate(project)
     annotator = make_member(project)
     lease = claim_slot(annotator)
-    first = submit_ranking(annotator, token=lease.token, tiers=[[0], [1], [2], [3]])
-    second = submit_ranking(annotator, token=lease.token, tiers=[[3], [1], [2], [0]])
+    judgement = Judgement(tiers=[[0], [1], [2], [3]], flags={1: ["unsafe"]}, rationale="why")
+    first = submit_ranking(annotator, token=lease.token, judgement=judgement, active_ms=10)
+    second = submit_ranking(annotator, token=lease.token, judgement=judgement, active_ms=20)
     assert (first.created, second.created) == (True, False)
     assert first.ranking == second.ranking == Ranking.objects.get()
+
+
+def test_another_answer_under_a_token_that_was_used_is_refused_not_acknowledged():
+    project = make_project()
+    make_slate(project)
+    annotator = make_member(project)
+    lease = claim_slot(annotator)
+    first = submit_ranking(annotator, token=lease.token, judgement=STRICT).ranking
+    with pytest.raises(RankingRefused, match="another answer to this slate already"):
+        submit_ranking(annotator, token=lease.token, judgement=Judgement(tiers=[[3], [1], [2], [0]]))
+    amend_ranking(annotator, ranking=first, judgement=Judgement(tiers=[[0, 1, 2, 3]]))
+    with pytest.raises(RankingRefused, match="newer version"):
+        amend_ranking(annotator, ranking=first, judgement=Judgement(tiers=[[3], [0, 1, 2]]))
 
 
 def test_a_late_submission_takes_its_slot_if_that_is_free():
@@ -99,7 +135,7 @@ def test_a_late_submission_takes_its_slot_if_that_is_free():
     annotator = make_member(project)
     lease = claim_slot(annotator)
     let_lapse(lease)
-    submission = submit_ranking(annotator, token=lease.token, tiers=[[0, 1, 2, 3]])
+    submission = submit_ranking(annotator, token=lease.token, judgement=Judgement(tiers=[[0, 1, 2, 3]]))
     assert (submission.is_extra, Slot.objects.get().state) == (False, "done")
 
 
@@ -110,8 +146,8 @@ def test_a_late_submission_whose_slot_went_to_another_is_kept_as_an_extra():
     lease = claim_slot(late)
     let_lapse(lease)
     other = claim_slot(quick)
-    submit_ranking(quick, token=other.token, tiers=[[0], [1], [2], [3]])
-    submission = submit_ranking(late, token=lease.token, tiers=[[0], [1], [2], [3]])
+    submit_ranking(quick, token=other.token, judgement=STRICT)
+    submission = submit_ranking(late, token=lease.token, judgement=STRICT)
     assert submission.is_extra
     assert sorted(slate.slots.values_list("is_extra", flat=True)) == [False, True]
 
@@ -124,7 +160,7 @@ def test_a_late_submission_takes_any_free_slot_before_it_becomes_an_extra():
     lease = claim_slot(late)
     let_lapse(lease)
     claim_slot(quick)
-    assert not submit_ranking(late, token=lease.token, tiers=[[0], [1], [2], [3]]).is_extra
+    assert not submit_ranking(late, token=lease.token, judgement=STRICT).is_extra
     assert sorted(slate.slots.values_list("state", flat=True)) == ["done", "leased"]
 
 
@@ -153,11 +189,11 @@ def test_a_submission_under_a_lapsed_lease_settles_the_newer_lease_of_the_same_s
     second = claim_slot(annotator)
     assert second.slot_id == first.slot_id
     assert second.token != first.token
-    submission = submit_ranking(annotator, token=first.token, tiers=[[0], [1], [2], [3]])
+    submission = submit_ranking(annotator, token=first.token, judgement=STRICT)
     assert not submission.is_extra
     assert Slot.objects.get().state == "done"
     with pytest.raises(RankingRefused, match="ranked this slate already"):
-        submit_ranking(annotator, token=second.token, tiers=[[0], [1], [2], [3]])
+        submit_ranking(annotator, token=second.token, judgement=STRICT)
 
 
 def test_an_incomplete_ranking_is_refused_and_says_which_response_is_missing():
@@ -166,7 +202,7 @@ def test_an_incomplete_ranking_is_refused_and_says_which_response_is_missing():
     annotator = make_member(project)
     lease = claim_slot(annotator)
     with pytest.raises(RankingRefused) as refusal:
-        submit_ranking(annotator, token=lease.token, tiers=[[0], [2]])
+        submit_ranking(annotator, token=lease.token, judgement=Judgement(tiers=[[0], [2]]))
     assert refusal.value.problems == ["Responses B, D are not placed."]
     assert not Ranking.objects.exists()
 
@@ -178,15 +214,19 @@ def test_inconsistent_tiers_are_refused(tiers):
     annotator = make_member(project)
     lease = claim_slot(annotator)
     with pytest.raises(RankingRefused):
-        submit_ranking(annotator, token=lease.token, tiers=tiers)
+        submit_ranking(annotator, token=lease.token, judgement=Judgement(tiers=tiers))
 
 
 def test_all_bad_needs_no_order_but_keeps_one():
     project = make_project()
     make_slate(project), make_slate(project)
     annotator = make_member(project)
-    unordered = submit_ranking(annotator, token=claim_slot(annotator).token, tiers=[], all_bad=True).ranking
-    ordered = submit_ranking(annotator, token=claim_slot(annotator).token, tiers=[[0], [1, 2, 3]], all_bad=True).ranking
+    unordered = submit_ranking(
+        annotator, token=claim_slot(annotator).token, judgement=Judgement(tiers=[], all_bad=True)
+    ).ranking
+    ordered = submit_ranking(
+        annotator, token=claim_slot(annotator).token, judgement=Judgement(tiers=[[0], [1, 2, 3]], all_bad=True)
+    ).ranking
     assert (unordered.tiers, unordered.all_bad) == ([], True)
     assert (len(ordered.tiers), ordered.all_bad) == (2, True)
 
@@ -197,11 +237,11 @@ def test_nobody_submits_or_skips_under_anothers_lease():
     owner, thief = make_member(project), make_member(project)
     lease = claim_slot(owner)
     with pytest.raises(LeaseUnknown):
-        submit_ranking(thief, token=lease.token, tiers=[[0], [1], [2], [3]])
+        submit_ranking(thief, token=lease.token, judgement=STRICT)
     with pytest.raises(LeaseUnknown):
         skip_slate(thief, token=lease.token, reason="")
     with pytest.raises(LeaseUnknown):
-        submit_ranking(owner, token=uuid4(), tiers=[[0], [1], [2], [3]])
+        submit_ranking(owner, token=uuid4(), judgement=STRICT)
 
 
 def test_a_skipped_slate_is_offered_to_others_but_not_again_to_whoever_skipped_it():
@@ -218,25 +258,87 @@ def test_an_amendment_supersedes_and_leaves_the_older_version_untouched():
     make_slate(project)
     annotator = make_member(project)
     lease = claim_slot(annotator)
-    first = submit_ranking(annotator, token=lease.token, tiers=[[0], [1], [2], [3]]).ranking
-    token = uuid4()
-    second = amend_ranking(annotator, ranking=first, token=token, tiers=[[3], [2], [1], [0]]).ranking
-    again = amend_ranking(annotator, ranking=first, token=token, tiers=[[3], [2], [1], [0]])
+    first = submit_ranking(annotator, token=lease.token, judgement=STRICT).ranking
+    second = amend_ranking(annotator, ranking=first, judgement=Judgement(tiers=[[3], [2], [1], [0]])).ranking
+    again = amend_ranking(annotator, ranking=first, judgement=Judgement(tiers=[[3], [2], [1], [0]]))
     assert (again.created, again.ranking) == (False, second)
     first.refresh_from_db()
     assert first.tiers == [[pk] for pk in lease.presented_order]
     assert second.tiers == [[pk] for pk in reversed(lease.presented_order)]
-    with pytest.raises(RankingRefused, match="newer version"):
-        amend_ranking(annotator, ranking=first, token=uuid4(), tiers=[[0], [1], [2], [3]])
     with pytest.raises(RankingRefused, match="not yours"):
-        amend_ranking(make_member(project), ranking=second, token=uuid4(), tiers=[[0], [1], [2], [3]])
+        amend_ranking(make_member(project), ranking=second, judgement=STRICT)
+
+
+def test_a_ranking_is_amended_within_the_projects_window_only():
+    """Ten minutes from the first version on, whatever came between."""
+    project = make_project()
+    project.amend_minutes = 10
+    project.save()
+    make_slate(project)
+    annotator = make_member(project)
+    token = claim_slot(annotator).token
+    first = submit_ranking(annotator, token=token, judgement=STRICT).ranking
+    second = amend_ranking(annotator, ranking=first, judgement=Judgement(tiers=[[1], [0], [2], [3]])).ranking
+    project.amend_minutes = 0
+    project.save()
+    second = Ranking.objects.get(pk=second.pk)
+    with pytest.raises(RankingRefused, match="can no longer be amended"):
+        amend_ranking(annotator, ranking=second, judgement=Judgement(tiers=[[2], [0], [1], [3]]))
+    repeated = amend_ranking(annotator, ranking=first, judgement=Judgement(tiers=[[1], [0], [2], [3]]))
+    assert repeated.ranking == second  # a late retry of what was kept is still answered
+
+
+def test_everything_said_beside_the_order_is_stored_by_response_and_read_back_by_position():
+    project = make_project()
+    project.scales = [{"name": "Clarity", "points": {"1": "unclear", "2": "", "3": "clear"}}]
+    project.save()
+    slate = make_slate(project)
+    annotator = make_member(project)
+    lease = claim_slot(annotator)
+    a, b, c, d = lease.presented_order
+    text = slate.responses.get(pk=b).text
+    judgement = Judgement(
+        tiers=[[1], [0, 2, 3]],
+        ratings={"Clarity": {0: 1, 1: 3, 2: 2, 3: 2}},
+        flags={2: ["unsafe", "broken"]},
+        highlights=[Highlight(position=1, start=0, end=6, quote=text[:6], comment="good")],
+        corrections={1: f"{text} Indeed.", 0: slate.responses.get(pk=a).text},
+        rationale="B is right.",
+    )
+    ranking = submit_ranking(annotator, token=lease.token, judgement=judgement).ranking
+    ranking.refresh_from_db()
+    assert ranking.ratings == {"Clarity": {str(a): 1, str(b): 3, str(c): 2, str(d): 2}}
+    assert ranking.flags == {str(c): ["broken", "unsafe"]}
+    assert ranking.highlights == [{"response": b, "start": 0, "end": 6, "quote": text[:6], "comment": "good"}]
+    assert ranking.corrections == {str(b): f"{text} Indeed."}  # a text left as it was is no correction
+    said = judgement_of(ranking)
+    assert (said.tiers, said.ratings, said.rationale) == (judgement.tiers, judgement.ratings, "B is right.")
+    assert (said.flags, said.highlights) == ({2: ["broken", "unsafe"]}, judgement.highlights)
+    assert said.corrections == {1: f"{text} Indeed."}
+
+
+def test_a_masked_name_is_put_back_into_a_correction_and_masked_again_on_amending():
+    project = make_project()
+    project.mask_patterns = ["As Qwen"]
+    project.save()
+    slate = make_slate(project, count=2)
+    annotator = make_member(project)
+    lease = claim_slot(annotator)
+    response = slate.responses.get(pk=lease.presented_order[0])
+    Response.objects.filter(pk=response.pk).update(text="As Qwen, I say yes.")
+    shown = ranking_view(lease).responses[0]
+    assert "Qwen" not in shown
+    judgement = Judgement(tiers=[[0], [1]], corrections={0: shown.replace("yes", "no")})
+    ranking = submit_ranking(annotator, token=lease.token, judgement=judgement).ranking
+    assert ranking.corrections == {str(response.pk): "As Qwen, I say no."}
+    assert judgement_of(ranking).corrections == {0: shown.replace("yes", "no")}
 
 
 def test_the_database_itself_refuses_to_change_a_ranking():
     project = make_project()
     make_slate(project)
     annotator = make_member(project)
-    ranking = submit_ranking(annotator, token=claim_slot(annotator).token, tiers=[[0], [1], [2], [3]]).ranking
+    ranking = submit_ranking(annotator, token=claim_slot(annotator).token, judgement=STRICT).ranking
     with pytest.raises(DatabaseError, match="immutable"), transaction.atomic():
         Ranking.objects.filter(pk=ranking.pk).update(rationale="changed")
     ranking.refresh_from_db()
@@ -255,7 +357,7 @@ def test_many_annotators_at_once_never_exceed_overlap_and_lose_nothing():
         try:
             while lease := claim_slot(annotator):
                 for _ in range(2):
-                    submit_ranking(annotator, token=lease.token, tiers=[[0], [1], [2], [3]])
+                    submit_ranking(annotator, token=lease.token, judgement=STRICT)
         except BaseException as error:
             errors.append(error)
         finally:
@@ -283,7 +385,7 @@ def test_a_double_click_in_two_threads_answers_both_with_the_same_ranking():
     def submit() -> None:
         start.wait()
         try:
-            results.append(submit_ranking(annotator, token=token, tiers=[[0], [1], [2], [3]]).ranking.pk)
+            results.append(submit_ranking(annotator, token=token, judgement=STRICT).ranking.pk)
         except BaseException as error:
             results.append(error)
         finally:

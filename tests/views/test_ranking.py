@@ -92,7 +92,8 @@ def test_a_double_click_is_answered_twice_and_stored_once(world: World, client: 
     answers = [
         client.post(url(world, "rank_submit"), fields(lease, 1, 2, 3, 4), headers=JSON).json() for _click in range(2)
     ]
-    assert answers[0] == answers[1] == {"saved": True, "progress": answers[0]["progress"]}
+    kept = {"saved": True, "progress": answers[0]["progress"], "next": None, "rest": False}
+    assert answers[0] == answers[1] == kept
     assert Ranking.objects.filter(token=lease.token).count() == 1
 
 
@@ -227,7 +228,7 @@ def test_the_marks_are_seen_by_those_who_may(world: World, client: Client) -> No
     assert "zqmark-model" in engineer.get(url(world, "model_list")).content.decode()
 
 
-BARE_POSTS = {"rank_claim": 302, "rank_undo": 302, "ranking_amend": 422} | dict.fromkeys(NEEDS_A_LEASE, 404)
+BARE_POSTS = {"rank_claim": 302, "rank_preview": 200, "rank_undo": 302, "ranking_amend": 422} | dict.fromkeys(NEEDS_A_LEASE, 404)
 """What an annotator gets who sends no fields."""
 
 
@@ -321,8 +322,8 @@ def test_the_slate_carries_positions_and_a_token_and_no_ids(world: World, client
         ("position", str(position)) for position in range(4)
     }
     assert set(re.findall(r'name="([^"]+)"', slate)) == {
-        "csrfmiddlewaretoken", "token", "active_ms", "all_bad", "rationale", "reason",
-        "tier_0", "tier_1", "tier_2", "tier_3",
+        "csrfmiddlewaretoken", "token", "active_ms", "all_bad", "rationale", "reason", "highlights", "text",
+        *(f"{field}_{position}" for field in ("tier", "flag", "correction") for position in range(4)),
     }  # fmt: skip
 
 
