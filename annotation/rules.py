@@ -21,11 +21,13 @@ ACTIONS: dict[str, frozenset[str]] = {
     "view": frozenset(Role.values),
     "annotate": frozenset({Role.ANNOTATOR, Role.REVIEWER, Role.ADMIN}),
     "review": frozenset({Role.REVIEWER, Role.ADMIN, Role.ENGINEER}),
+    "answer": frozenset({Role.REVIEWER, Role.ADMIN}),
     "manage": frozenset({Role.ADMIN}),
     "export": frozenset({Role.ADMIN, Role.ENGINEER}),
     "train": frozenset({Role.ADMIN, Role.ENGINEER}),
 }
 """view: the project page and guidelines. annotate: rank. review: see prompts, responses and their sources.
+answer: read and answer what annotators ask about slates.
 manage: import data, publish guidelines, choose members. export: freeze and download snapshots. train: runs, models."""
 
 

@@ -6,12 +6,26 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import URLPattern, URLResolver, include, path
 from django.views.i18n import set_language
 
-from annotation.views import data, importing, models, people, projects, ranking, runs, snapshots
+from annotation.views import (
+    data,
+    history,
+    importing,
+    messages,
+    models,
+    people,
+    practice,
+    projects,
+    ranking,
+    runs,
+    settings,
+    snapshots,
+)
 
 project_patterns: list[URLPattern | URLResolver] = [
     path("", projects.project_detail, name="project_detail"),
     path("guidelines/", projects.guidelines, name="guidelines"),
     path("members/", people.member_list, name="member_list"),
+    path("settings/", settings.project_settings, name="project_settings"),
     path("import/", importing.import_data, name="import_data"),
     path("rank/", ranking.rank, name="rank"),
     path("rank/claim/", ranking.rank_claim, name="rank_claim"),
@@ -19,9 +33,21 @@ project_patterns: list[URLPattern | URLResolver] = [
     path("rank/skip/", ranking.rank_skip, name="rank_skip"),
     path("rank/prefetch/", ranking.rank_prefetch, name="rank_prefetch"),
     path("rank/renew/", ranking.rank_renew, name="rank_renew"),
+    path("rank/draft/", ranking.rank_draft, name="rank_draft"),
+    path("rank/preview/", ranking.rank_preview, name="rank_preview"),
     path("rank/undo/", ranking.rank_undo, name="rank_undo"),
     path("rankings/<int:pk>/amend/", ranking.ranking_amend, name="ranking_amend"),
-    path("history/", ranking.history, name="history"),
+    path("rank/message/", messages.rank_message, name="rank_message"),
+    path("history/", history.history, name="history"),
+    path("messages/", messages.message_list, name="message_list"),
+    path("messages/<int:pk>/", messages.message_reply, name="message_reply"),
+    path("messages/<int:pk>/seen/", messages.message_seen, name="message_seen"),
+    path("practice/", practice.practice_list, name="practice_list"),
+    path("practice/next/", practice.practice_next, name="practice_next"),
+    path("practice/<int:number>/", practice.practice_example, name="practice_example"),
+    path("practice/<int:number>/result/", practice.practice_result, name="practice_result"),
+    path("practice/<int:number>/remove/", practice.practice_remove, name="practice_remove"),
+    path("rankings/<int:pk>/practice/", practice.practice_add, name="practice_add"),
     path("data/", data.prompt_list, name="prompt_list"),
     path("data/<int:pk>/", data.prompt_detail, name="prompt_detail"),
     path("snapshots/", snapshots.snapshot_list, name="snapshot_list"),

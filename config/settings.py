@@ -29,6 +29,7 @@ ALLOWED_HOSTS = read_list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[
 CSRF_TRUSTED_ORIGINS = read_list("CSRF_TRUSTED_ORIGINS", default=[])
 HTTPS = read_bool("HTTPS", default=False)
 HF_HUB_OFFLINE = read_bool("HF_HUB_OFFLINE", default=False)
+STATIC_HASHED = read_bool("STATIC_HASHED", default=False)
 
 DATABASES = {"default": read_database("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'preferee.sqlite3'}")}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
@@ -52,6 +53,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "config.delivery.PageCompression",  # inside of WhiteNoise, whose files are compressed; outside of all that writes
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -109,9 +111,13 @@ STORAGES = {
         "BACKEND": "django.core.files.storage.FileSystemStorage",
         "OPTIONS": {"location": DATA_DIR / "uploads"},
     },
-    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "staticfiles": {
+        "BACKEND": "config.delivery.HashedStorage"
+        if STATIC_HASHED
+        else "django.contrib.staticfiles.storage.StaticFilesStorage"
+    },
 }
-WHITENOISE_USE_FINDERS = True
+WHITENOISE_USE_FINDERS = DEBUG or not STATIC_HASHED
 
 # No page loads anything from elsewhere, nothing runs that the server did not send as a file.
 CONTENT_SECURITY_POLICY = {

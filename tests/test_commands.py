@@ -71,6 +71,7 @@ def test_the_demonstration_starts_serves_stops_and_starts_again_without_loss(env
             fields = {"username": "ann", "password": password, "csrfmiddlewaretoken": session.cookies["csrftoken"]}
             page = session.post(login, fields, headers={"Referer": login}, timeout=10)
             assert "Everyday assistant" in page.text
+            assert re.search(r"/static/annotation/app\.[0-9a-f]{12}\.css", page.text)
             counts.append(count_rows(environment["DATA_DIR"]))
         finally:
             demo.send_signal(signal.SIGINT)

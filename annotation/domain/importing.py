@@ -39,6 +39,7 @@ from annotation.domain.import_formats import (
 )
 from annotation.domain.import_readers import ImportFile, ImportRefused, RawRow, RowRefused, read_rows
 from annotation.domain.slating import open_slots
+from annotation.domain.tasks import PAIR_KINDS
 from annotation.models import Lease, Membership, Project, Prompt, Ranking, Response, Slate, SlateResponse, Slot
 
 __all__ = ["FORMATS", "ImportCounts", "ImportFile", "ImportRefused", "hash_messages", "import_files"]
@@ -145,10 +146,27 @@ def _check_file(job: _Job) -> None:
     """Read every row once without storing anything; refuse an id that comes twice."""
     with closing(_FirstLines()) as seen:
         for row, _size in _parse_file(job):
+            _check_slate_size(job, row)
             key = _key_of(row)
             first = key and seen.put(key, row.line)
             if first:
                 raise job.refuse(row.line, *_explain_twin(row, first))
+
+
+def _check_slate_size(job: _Job, row: Row) -> None:
+    """Where a project compares pairs, no slate may hold another number of responses."""
+    if job.project.task not in PAIR_KINDS:
+        return
+    match row:
+        case ResponsesRow():
+            field, count = "responses", len(row.responses)
+        case PooledItemRow():
+            field, count = "response_ids", len(row.response_ids)
+        case _:
+            return
+    if count != 2:
+        reason = f"project {job.project.slug!r} compares two responses, so a slate has 2; this row has {count}"
+        raise job.refuse(row.line, field, reason)
 
 
 def _key_of(row: Row) -> tuple[str, ...] | None:

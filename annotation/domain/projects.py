@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Max
 
+from annotation.domain.tasks import Scale, save_task, settings_of
 from annotation.models import Guidelines, Membership, Project
+from annotation.rendering import DEFAULT_PATTERNS
 
 
 @transaction.atomic
@@ -15,15 +20,27 @@ def create_project(
     slug: str,
     name: str,
     description: str = "",
+    task: str = Project.Task.RANKING,
+    scales: Sequence[Scale] = (),
     slate_size: int = 4,
     overlap: int = 1,
     guidelines: str,
     owner: User | None = None,
 ) -> Project:
-    """Create a project with its first guidelines; `owner` becomes its admin."""
+    """Create a project with its first guidelines; `owner` becomes its admin.
+
+    Slates of a task that compares two have two responses, whatever `slate_size` says. Phrases by which models give
+    themselves away are masked until an admin says otherwise. Raises TaskRefused as `save_task` does.
+    """
     project = Project.objects.create(
-        slug=slug, name=name, description=description, slate_size=slate_size, overlap=overlap
+        slug=slug,
+        name=name,
+        description=description,
+        slate_size=slate_size,
+        overlap=overlap,
+        mask_patterns=list(DEFAULT_PATTERNS),
     )
+    project = save_task(project, settings=replace(settings_of(project), kind=task, scales=tuple(scales)))
     Guidelines.objects.create(project=project, version=1, text=guidelines)
     if owner is not None:
         set_member(project, user=owner, role=Membership.Role.ADMIN)

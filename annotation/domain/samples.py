@@ -14,6 +14,7 @@ from typing import Any
 from django.db import transaction
 
 from annotation.domain.importing import ImportFile, import_files
+from annotation.domain.practice_import import import_examples
 from annotation.domain.projects import create_project
 from annotation.domain.simulating import simulate_annotators
 from annotation.domain.slating import SlatePlan, make_slates
@@ -29,7 +30,7 @@ FILLER_AFTER = "I hope this helps. Feel free to ask me anything else at any time
 
 
 def create_assistant_project(*, slug: str = ASSISTANT_SLUG, name: str = "Everyday assistant") -> Project:
-    """The sample project for people: prompts in four categories, guidelines, no responses yet."""
+    """The sample project for people: prompts in four categories, guidelines, a practice round, no responses yet."""
     project = Project.objects.filter(slug=slug).first()
     if project is None:
         project = create_project(
@@ -39,6 +40,8 @@ def create_assistant_project(*, slug: str = ASSISTANT_SLUG, name: str = "Everyda
             guidelines=(SAMPLES / "assistant.guidelines.md").read_text(encoding="utf-8"),
         )
     import_files(project, files=[ImportFile("assistant.jsonl", SAMPLES / "assistant.jsonl")], format="prompts")
+    if not project.practice_examples.exists():
+        import_examples(project, file=ImportFile("assistant.practice.jsonl", SAMPLES / "assistant.practice.jsonl"))
     return project
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from django.db import transaction
 
+from annotation.domain.tasks import PAIR_KINDS
 from annotation.models import Project, Prompt, Response, Slate, SlateResponse, Slot
 
 
@@ -26,10 +27,11 @@ def make_slates(project: Project, *, plans: Sequence[SlatePlan]) -> list[Slate]:
     """Make the planned slates with `project.overlap` free slots each.
 
     A slate whose external id exists already is left as it is, so that making slates again is harmless.
-    Raises ValueError where a plan has fewer than 2 or more than 9 responses, or one of another prompt.
+    Raises ValueError where a plan has fewer than 2 or more than 9 responses (or another number than 2, where pairs are
+    compared), or one of another prompt.
     """
     for plan in plans:
-        _check_plan(plan)
+        _check_plan(plan, project=project)
     known = set(
         Slate.objects.filter(
             project=project, external_id__in=[plan.external_id for plan in plans], criterion=""
@@ -59,13 +61,17 @@ def plan_slates(
 ) -> list[SlatePlan]:
     """Cut a prompt's responses into slates of at most `size`, at random by `seed`; none of a single response.
 
-    The number of slates is the fewest possible and their sizes differ by at most one.
+    The number of slates is the fewest possible and their sizes differ by at most one. Where slates are pairs and a
+    response is left over, it meets one that has a place already: so every response is judged, and every slate is a
+    pair.
     """
     if len(responses) < 2:
         return []
     order = list(responses)
     random.Random(f"{seed}:{prompt.pk}").shuffle(order)
-    groups = max(1, min(-(-len(order) // size), len(order) // 2))
+    groups = -(-len(order) // size)
+    if len(order) < 2 * groups:
+        order.append(order[0])
     return [
         SlatePlan(
             prompt=prompt,
@@ -77,7 +83,11 @@ def plan_slates(
     ]
 
 
-def _check_plan(plan: SlatePlan) -> None:
+def _check_plan(plan: SlatePlan, *, project: Project) -> None:
+    if project.task in PAIR_KINDS and len(plan.responses) != 2:
+        raise ValueError(
+            f"Slate {plan.external_id!r} has {len(plan.responses)} responses; project {project.slug!r} compares two."
+        )
     if not 2 <= len(plan.responses) <= 9:
         raise ValueError(f"Slate {plan.external_id!r} has {len(plan.responses)} responses; it needs 2 to 9.")
     if any(response.prompt_id != plan.prompt.pk for response in plan.responses):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django import forms
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from annotation.forms.tasks import ScalesField
 from annotation.models import Membership, Project
 
 RESERVED_SLUGS = {"new"}
@@ -26,7 +29,20 @@ class ProjectForm(forms.Form):
     description = forms.CharField(
         label=gettext_lazy("Description"), required=False, widget=forms.Textarea(attrs={"rows": 2})
     )
-    slate_size = forms.IntegerField(label=gettext_lazy("Responses a slate"), min_value=2, max_value=9, initial=4)
+    task = forms.ChoiceField(
+        label=gettext_lazy("Kind of task"),
+        choices=Project.Task.choices,
+        initial=Project.Task.RANKING,
+        help_text=gettext_lazy("What annotators do with a slate. It does not change once somebody has judged."),
+    )
+    scales = ScalesField(rows=3)
+    slate_size = forms.IntegerField(
+        label=gettext_lazy("Responses a slate"),
+        min_value=2,
+        max_value=9,
+        initial=4,
+        help_text=gettext_lazy("Comparisons of two always have two."),
+    )
     overlap = forms.IntegerField(label=gettext_lazy("Annotators a slate"), min_value=1, max_value=100, initial=1)
     guidelines = forms.CharField(
         label=gettext_lazy("Guidelines"),
@@ -34,6 +50,12 @@ class ProjectForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 12}),
         help_text=gettext_lazy("What “better” means here. Headings (#), lists (-) and **bold** are shown as such."),
     )
+
+    def clean(self) -> dict[str, Any]:
+        data = self.cleaned_data
+        if data.get("task") == Project.Task.RATING and "scales" in data and not data["scales"]:
+            self.add_error("scales", _("Ratings need at least one scale."))
+        return data
 
     def clean_slug(self) -> str:
         slug: str = self.cleaned_data["slug"]

@@ -10,8 +10,12 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Generic, TypeVar
 
-DERIVATION = "all-strict-pairs-v1"
-"""Name of the rule below, written into every snapshot that used it."""
+DERIVATION = "all-strict-pairs-v2"
+"""Name of the rule below, written into every snapshot that used it. v1 knew full rankings only."""
+
+TASKS = ("ranking", "pairwise", "pairwise-forced", "best", "best-worst", "rating")
+UNDISTINGUISHED = ("best", "best-worst")
+"""Tasks under which responses of one tier were merely not told apart; under the others they were judged equal."""
 
 Item = TypeVar("Item", bound=Hashable)
 
@@ -24,19 +28,23 @@ class Comparisons(Generic[Item]):
     tied: tuple[tuple[Item, Item], ...]
 
 
-def derive_comparisons(tiers: Sequence[Sequence[Item]]) -> Comparisons[Item]:
-    """Derive all C(K, 2) pairs of one ranking.
+def derive_comparisons(tiers: Sequence[Sequence[Item]], *, task: str = "ranking") -> Comparisons[Item]:
+    """Derive the pairs of one ranking that its annotator judged.
 
-    `tiers`: K distinct items in tiers, best first. Items of one tier are tied; an item beats every item of a later
-    tier (Ouyang et al. 2022, section 3.4: all pairs of a ranking). The result has K (K - 1) / 2 pairs in all.
-    Raises ValueError on an empty tier or an item that stands twice.
+    `tiers`: K distinct items in tiers, best first. An item beats every item of a later tier (Ouyang et al. 2022,
+    section 3.4: all pairs of a ranking). Items of one tier are tied, so that K (K - 1) / 2 pairs come out in all;
+    under "best" and "best-worst" nothing was said of them, and there are K - 1 pairs (the winner against the rest)
+    or 2 K - 3. Raises ValueError on an unknown task, an empty tier or an item that stands twice.
     """
+    if task not in TASKS:
+        raise ValueError(f"Unknown task {task!r}; use one of {', '.join(TASKS)}.")
     items = [item for tier in tiers for item in tier]
     if any(not tier for tier in tiers) or len(set(items)) != len(items):
         raise ValueError("Tiers must be non-empty and every item must stand in exactly one of them.")
     strict = tuple((better, worse) for upper, lower in combinations(tiers, 2) for better in upper for worse in lower)
-    tied = tuple(pair for tier in tiers for pair in combinations(tier, 2))
-    return Comparisons(strict=strict, tied=tied)
+    if task in UNDISTINGUISHED:
+        return Comparisons(strict=strict, tied=())
+    return Comparisons(strict=strict, tied=tuple(pair for tier in tiers for pair in combinations(tier, 2)))
 
 
 def ranks_of(tiers: Sequence[Sequence[Item]]) -> dict[Item, int]:
@@ -54,20 +62,28 @@ def tiers_of(ranks: Sequence[int]) -> list[list[int]]:
     return [[i for i, rank in enumerate(ranks) if rank == value] for value in sorted(set(ranks))]
 
 
-def pairwise_agreement(rankings: Sequence[Sequence[Sequence[Item]]]) -> tuple[int, int]:
+def pairwise_agreement(
+    rankings: Sequence[Sequence[Sequence[Item]]], *, tasks: Sequence[str] | None = None
+) -> tuple[int, int]:
     """Count agreeing and compared pairs of annotators over pairs of items of one slate.
 
-    `rankings`: the tiers of several annotators over the same items. For each two annotators and each pair of items,
-    they agree where both order it alike or both tie it. Returns (agreeing, compared); percent agreement is their
-    quotient, uncorrected for chance.
+    `rankings`: the tiers of several annotators over the same items; `tasks`: under which task each was given, full
+    rankings where it is not said. For each two annotators and each pair of items that both judged (see
+    `derive_comparisons`), they agree where both order it alike or both tie it. Returns (agreeing, compared); percent
+    agreement is their quotient, uncorrected for chance. Raises ValueError as `derive_comparisons` does.
     """
+    given = tasks if tasks is not None else ["ranking"] * len(rankings)
+    judged = [_judged_pairs(tiers, task=task) for tiers, task in zip(rankings, given, strict=True)]
     agreeing = compared = 0
-    for first, second in combinations([ranks_of(tiers) for tiers in rankings], 2):
-        for a, b in combinations(sorted(first.keys() & second.keys(), key=repr), 2):
-            compared += 1
-            agreeing += _order(first, a, b) == _order(second, a, b)
+    for first, second in combinations(judged, 2):
+        shared = first.keys() & second.keys()
+        compared += len(shared)
+        agreeing += sum(first[pair] == second[pair] for pair in shared)
     return agreeing, compared
 
 
-def _order(ranks: dict[Item, int], a: Item, b: Item) -> int:
-    return (ranks[a] > ranks[b]) - (ranks[a] < ranks[b])
+def _judged_pairs(tiers: Sequence[Sequence[Item]], *, task: str) -> dict[frozenset[Item], Item | None]:
+    """The better item of every pair that was judged, None where both are equal."""
+    derived = derive_comparisons(tiers, task=task)
+    better: dict[frozenset[Item], Item | None] = {frozenset(pair): pair[0] for pair in derived.strict}
+    return better | {frozenset(pair): None for pair in derived.tied}

@@ -27,7 +27,7 @@ def import_data(request: HttpRequest, slug: str) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         try:
             with ExitStack() as stack:
-                files = [_as_import_file(file, stack) for file in form.cleaned_data["uploads"]]
+                files = [as_import_file(file, stack) for file in form.cleaned_data["uploads"]]
                 context["counts"] = import_files(
                     membership.project,
                     files=files,
@@ -40,7 +40,7 @@ def import_data(request: HttpRequest, slug: str) -> HttpResponse:
     return render(request, "annotation/import.html", context, status=422 if bad else 200)
 
 
-def _as_import_file(upload: UploadedFile, stack: ExitStack) -> ImportFile:
+def as_import_file(upload: UploadedFile, stack: ExitStack) -> ImportFile:
     """The upload as a file on disk; small uploads live in memory until here."""
     name = upload.name or "upload"
     if hasattr(upload, "temporary_file_path"):

@@ -11,10 +11,11 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_GET, require_http_methods
 
 from annotation.domain.projects import create_project, publish_guidelines
+from annotation.domain.tasks import Task, TaskRefused, task_of
 from annotation.forms.projects import GuidelinesForm, ProjectForm
 from annotation.models import Guidelines, Membership, Project
 from annotation.queries import annotator_progress, latest_guidelines, project_overview
@@ -30,6 +31,17 @@ STEP_ACTIONS = {
     "model_list": "train",
 }
 """The right that each next step needs; who lacks it reads the sentence without the button."""
+
+TASK_SENTENCES = {
+    Project.Task.RANKING: gettext_lazy("Annotators put the responses in order, best first; equal ones may be tied."),
+    Project.Task.PAIRWISE: gettext_lazy("Annotators say on seven points which of two responses is better."),
+    Project.Task.PAIRWISE_FORCED: gettext_lazy(
+        "Annotators say which of two responses is better, and by how much; there is no tie."
+    ),
+    Project.Task.BEST: gettext_lazy("Annotators choose the best response."),
+    Project.Task.BEST_WORST: gettext_lazy("Annotators choose the best and the worst response."),
+    Project.Task.RATING: gettext_lazy("Annotators rate each response by itself; ratings never become an order."),
+}
 
 
 @login_required
@@ -50,9 +62,12 @@ def project_new(request: HttpRequest) -> HttpResponse:
         raise PermissionDenied(_("Only staff may make projects."))
     form = ProjectForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        project = create_project(**form.cleaned_data, owner=request.user)
-        messages.success(request, _("The project stands. Import prompts next."))
-        return redirect("project_detail", slug=project.slug)
+        try:
+            project = create_project(**form.cleaned_data, owner=request.user)
+            messages.success(request, _("The project stands. Import prompts next."))
+            return redirect("project_detail", slug=project.slug)
+        except TaskRefused as error:
+            form.add_error(None, error.problems)
     return render(request, "annotation/project_new.html", {"form": form}, status=422 if form.errors else 200)
 
 
@@ -66,6 +81,7 @@ def project_detail(request: HttpRequest, slug: str) -> HttpResponse:
         "project": membership.project,
         "section": "overview",
         "guidelines": latest_guidelines(membership.project),
+        "task_sentences": describe_task(task_of(membership.project)),
     }
     if not can(membership, "review"):
         progress = annotator_progress(membership)
@@ -84,7 +100,7 @@ def project_detail(request: HttpRequest, slug: str) -> HttpResponse:
 @login_required
 @require_http_methods(["GET", "POST"])
 def guidelines(request: HttpRequest, slug: str) -> HttpResponse:
-    """Read the guidelines in any version; admins publish the next one."""
+    """Read the guidelines in any version, or what changed between two; admins publish the next one."""
     action = "manage" if request.method == "POST" else "view"
     membership = require_membership(request.user, slug, action=action)
     project = membership.project
@@ -96,17 +112,32 @@ def guidelines(request: HttpRequest, slug: str) -> HttpResponse:
             request, _("Version %(version)d is what annotators read now.") % {"version": published.version}
         )
         return redirect("guidelines", slug=slug)
-    wanted = request.GET.get("version", "")
+    wanted, against = request.GET.get("version", ""), request.GET.get("against", "")
     shown = _require_version(project, wanted) if wanted else latest
+    older = _require_version(project, against) if against else None
     context = {
         "membership": membership,
         "project": project,
         "section": "guidelines",
         "shown": shown,
+        "against": older,
+        "compare_from": older.version if older else max(shown.version - 1, 1) if shown else 1,
         "versions": project.guidelines.all(),
         "form": form,
     }
     return render(request, "annotation/guidelines.html", context, status=422 if form.errors else 200)
+
+
+def describe_task(task: Task) -> list[str]:
+    """What annotators are asked, in a sentence or three."""
+    sentences = [str(TASK_SENTENCES[Project.Task(task.kind)])]
+    if task.scales:
+        scales = ", ".join(f"{scale.name} ({scale.low}–{scale.high})" for scale in task.scales)
+        said = ngettext("There is a scale: %(scales)s.", "There are scales: %(scales)s.", len(task.scales))
+        sentences.append(said % {"scales": scales})
+    if task.rationale == Project.Rationale.REQUIRED:
+        sentences.append(_("A reason is required."))
+    return sentences
 
 
 def circle_stations(overview: dict[str, Any]) -> list[dict[str, Any]]:

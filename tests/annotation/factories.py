@@ -5,25 +5,30 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+from dataclasses import replace
+from typing import Any
 
 from django.contrib.auth.models import User
 
 from annotation.domain.projects import create_project, set_member
 from annotation.domain.slating import SlatePlan, make_slates
+from annotation.domain.tasks import save_task, settings_of
 from annotation.models import Membership, Project, Prompt, Response, Slate
 
 counter = itertools.count(1)
 
 
-def make_project(*, overlap: int = 1, slate_size: int = 4, slug: str | None = None) -> Project:
+def make_project(*, overlap: int = 1, slate_size: int = 4, slug: str | None = None, **settings: Any) -> Project:
+    """A project of full rankings, or of what `settings` say (fields of TaskSettings)."""
     number = next(counter)
-    return create_project(
+    project = create_project(
         slug=slug or f"project-{number}",
         name=f"Project {number}",
         overlap=overlap,
         slate_size=slate_size,
         guidelines="Rank by how helpful the response is.",
     )
+    return save_task(project, settings=replace(settings_of(project), **settings)) if settings else project
 
 
 def make_user(name: str | None = None, *, is_staff: bool = False) -> User:

@@ -7,7 +7,9 @@ from rest_framework.test import APIClient
 
 from annotation.api import urls
 from annotation.domain import runs
-from annotation.models import Ranking
+from annotation.domain.guidelines import mark_read
+from annotation.domain.projects import publish_guidelines
+from annotation.models import Project, Ranking
 from tests.annotation.factories import make_member, make_project, make_slate, make_user
 
 pytestmark = pytest.mark.django_db
@@ -71,7 +73,8 @@ def test_a_slate_is_ranked_through_the_api_and_its_sources_stay_hidden(project):
     client = client_of(make_member(project).user)
     answer = client.post(address("api_next_slate"))
     slate = answer.json()
-    assert set(slate) == {"token", "prompt", "responses"}
+    assert set(slate) == {"token", "prompt", "responses", "task"}
+    assert (slate["task"]["kind"], slate["task"]["scales"]) == ("ranking", [])
     assert b"secret-source" not in answer.content
     assert not any("secret-source" in f"{key}{value}" for key, value in answer.headers.items())
     body = {"token": slate["token"], "tiers": [[3], [0, 1], [2]], "active_ms": 1500}
@@ -98,6 +101,55 @@ def test_bad_submissions_are_refused_and_nothing_is_stored(project, change, stat
     body = {"token": token, "tiers": [[0], [1], [2], [3]]} | change
     assert client.post(address("api_rankings"), body, format="json").status_code == status
     assert not Ranking.objects.exists()
+
+
+def test_everything_beside_the_order_goes_through_the_api_by_position(project):
+    project.scales = [{"name": "Clarity", "points": {"0": "unclear", "1": "clear"}}]
+    project.save()
+    client = client_of(make_member(project).user)
+    slate = client.post(address("api_next_slate")).json()
+    text = slate["responses"][2]
+    body = {
+        "token": slate["token"],
+        "tiers": [[2], [0, 1, 3]],
+        "ratings": {"Clarity": [0, 1, 1, 0]},
+        "flags": [[], ["unsafe"]],
+        "highlights": [{"position": 2, "start": 0, "end": 6, "quote": text[:6], "comment": "well begun"}],
+        "corrections": {"2": f"{text} More."},
+        "rationale": "C is best.",
+    }
+    assert client.post(address("api_rankings"), body, format="json").status_code == 200
+    ranking = Ranking.objects.get()
+    a, b, c, d = ranking.presented_order
+    assert ranking.ratings == {"Clarity": {str(a): 0, str(b): 1, str(c): 1, str(d): 0}}
+    assert (ranking.flags, ranking.corrections) == ({str(b): ["unsafe"]}, {str(c): f"{text} More."})
+    assert ranking.highlights[0]["response"] == c
+    wrong = body | {"token": slate["token"], "corrections": {"x": "?"}}
+    assert client.post(address("api_rankings"), wrong, format="json").status_code == 400
+
+
+def test_a_comparison_is_sent_as_a_strength(project):
+    """Positive is for the second as given, whatever its place in the slate."""
+    Project.objects.filter(pk=project.pk).update(task="pairwise", slate_size=2)
+    slate_of_two = make_slate(project, count=2)
+    project.slates.exclude(pk=slate_of_two.pk).update(priority=-1)
+    client = client_of(make_member(project).user)
+    token = client.post(address("api_next_slate")).json()["token"]
+    body = {"token": token, "strength": 2}
+    assert client.post(address("api_rankings"), body, format="json").status_code == 200
+    ranking = Ranking.objects.get()
+    left, right = ranking.presented_order
+    canonical = slate_of_two.places.get(position=0).response_id
+    assert (ranking.tiers, ranking.strength) == ([[right], [left]], 2 if canonical == left else -2)
+
+
+def test_guidelines_that_changed_come_before_the_next_slate(project):
+    member = make_member(project)
+    client = client_of(member.user)
+    mark_read(member, version=1)
+    assert client.post(address("api_next_slate")).status_code == 200
+    publish_guidelines(project, text="Rank by how short it is.")
+    assert client.post(address("api_next_slate")).status_code == 409
 
 
 def test_an_engineer_queues_watches_and_cancels_a_run(project):

@@ -104,6 +104,19 @@ def test_presented_orders_differ_from_slate_to_slate():
     assert len(orders) > 10
 
 
+def test_a_source_stands_on_either_side_equally_often():
+    """200 pairs of the same two sources: the first stands left in 100 of them, give or take five standard errors."""
+    project = make_project(slate_size=2)
+    first = {make_slate(project, count=2).places.get(position=0).response_id for _ in range(200)}
+    annotator = make_member(project)
+    left = 0
+    for _ in range(200):
+        lease = claim_slot(annotator)
+        left += lease.presented_order[0] in first
+        submit_ranking(annotator, token=lease.token, judgement=Judgement(tiers=[[0], [1]]))
+    assert 65 <= left <= 135
+
+
 def test_submitting_twice_stores_once_and_answers_with_the_same_ranking():
     project = make_project()
     make_slate(project)

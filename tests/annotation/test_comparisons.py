@@ -23,6 +23,31 @@ def test_tied_items_give_no_strict_pair_among_themselves():
     assert derived.tied == (("a", "b"),)
 
 
+def test_best_of_four_gives_the_winner_against_the_rest_and_no_ties():
+    """K - 1 = 3 pairs; b, c and d were not told apart, which is no judgement that they are equal."""
+    derived = derive_comparisons([["a"], ["b", "c", "d"]], task="best")
+    assert set(derived.strict) == {("a", "b"), ("a", "c"), ("a", "d")}
+    assert derived.tied == ()
+
+
+def test_best_and_worst_of_four_gives_five_pairs():
+    """2 K - 3 = 5: a against b, c, d, and b and c against d. Nothing between b and c."""
+    derived = derive_comparisons([["a"], ["b", "c"], ["d"]], task="best-worst")
+    assert set(derived.strict) == {("a", "b"), ("a", "c"), ("a", "d"), ("b", "d"), ("c", "d")}
+    assert derived.tied == ()
+
+
+@pytest.mark.parametrize("task", ["pairwise", "pairwise-forced", "ranking"])
+def test_two_in_one_tier_are_equal_where_equality_could_be_said(task):
+    assert derive_comparisons([["a", "b"]], task=task).tied == (("a", "b"),)
+
+
+def test_ratings_give_no_pair_and_an_unknown_task_is_refused():
+    assert derive_comparisons([], task="rating") == derive_comparisons([])
+    with pytest.raises(ValueError, match="Unknown task 'best-of-n'"):
+        derive_comparisons([["a"], ["b"]], task="best-of-n")
+
+
 @pytest.mark.parametrize("tiers", [[["a"], ["a"]], [["a"], []]])
 def test_inconsistent_tiers_are_refused(tiers):
     with pytest.raises(ValueError, match="exactly one"):
@@ -39,6 +64,18 @@ def test_agreement_counts_pairs_of_annotators_over_pairs_of_items():
     first, second, third = [["a"], ["b"], ["c"]], [["a"], ["c"], ["b"]], [["a", "b"], ["c"]]
     assert pairwise_agreement([first, second]) == (2, 3)
     assert pairwise_agreement([first, second, third]) == (2 + 2 + 1, 9)
+
+
+def test_agreement_compares_only_pairs_that_both_judged():
+    """Best of a, b, c: a, and b. The first judged ab and ac, the second ab and bc: one pair, on which they differ.
+
+    Against the full ranking a > b > c the first agrees on both of its pairs; the second on bc only, of ab and bc.
+    """
+    first, second, full = [["a"], ["b", "c"]], [["b"], ["a", "c"]], [["a"], ["b"], ["c"]]
+    assert pairwise_agreement([first, second], tasks=["best", "best"]) == (0, 1)
+    assert pairwise_agreement([first, full], tasks=["best", "ranking"]) == (2, 2)
+    assert pairwise_agreement([second, full], tasks=["best", "ranking"]) == (1, 2)
+    assert pairwise_agreement([[], full], tasks=["rating", "ranking"]) == (0, 0)
 
 
 def test_a_paired_difference_has_its_mean_and_an_interval_around_it():

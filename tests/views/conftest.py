@@ -9,6 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from annotation.domain.judgement import Judgement
 from annotation.domain.assigning import claim_slot
 from annotation.domain.ranking import submit_ranking
 from annotation.domain.runs import queue_run
@@ -62,7 +63,7 @@ def rank_next(annotator: Membership) -> Ranking:
     """The annotator's next slate, ranked A, then B and C together, then D, in 41 s."""
     lease = claim_slot(annotator)
     assert lease is not None
-    return submit_ranking(annotator, token=lease.token, tiers=[[0], [1, 2], [3]], active_ms=41_000).ranking
+    return submit_ranking(annotator, token=lease.token, judgement=Judgement(tiers=[[0], [1, 2], [3]]), active_ms=41_000).ranking
 
 
 @pytest.fixture

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 import pytest
 from django.urls import URLPattern, URLResolver, reverse
 
+from annotation.domain.judgement import Judgement
+from annotation.domain.messages import ask
+from annotation.domain.practice import add_example
+from annotation.models import PracticeExample, SlateMessage
 from annotation.rules import ACTIONS
 from annotation.urls import project_patterns, urlpatterns
 from tests.views.conftest import ROLES, World
@@ -26,6 +30,7 @@ ROWS = {
     "project_detail": Row({"get": "view"}),
     "guidelines": Row({"get": "view", "post": "manage"}),
     "member_list": Row({"get": "manage", "post": "manage"}),
+    "project_settings": Row({"get": "manage", "post": "manage"}),
     "import_data": Row({"get": "manage", "post": "manage"}),
     "rank": Row({"get": "annotate"}),
     "rank_claim": Row({"post": "annotate"}),
@@ -33,9 +38,21 @@ ROWS = {
     "rank_skip": Row({"post": "annotate"}),
     "rank_prefetch": Row({"post": "annotate"}),
     "rank_renew": Row({"post": "annotate"}),
+    "rank_draft": Row({"post": "annotate"}),
+    "rank_preview": Row({"post": "annotate"}),
     "rank_undo": Row({"post": "annotate"}),
     "ranking_amend": Row({"get": "annotate", "post": "annotate"}, part="pk"),
+    "rank_message": Row({"post": "annotate"}),
     "history": Row({"get": "annotate"}),
+    "message_list": Row({"get": "annotate"}),
+    "message_reply": Row({"post": "annotate"}, part="pk"),
+    "message_seen": Row({"post": "annotate"}, part="pk"),
+    "practice_list": Row({"get": "annotate", "post": "manage"}),
+    "practice_next": Row({"get": "annotate"}),
+    "practice_example": Row({"get": "annotate", "post": "annotate"}, part="number"),
+    "practice_result": Row({"get": "annotate"}, part="number"),
+    "practice_remove": Row({"post": "manage"}, part="number"),
+    "practice_add": Row({"post": "manage"}, part="pk"),
     "prompt_list": Row({"get": "review"}),
     "prompt_detail": Row({"get": "review"}, part="pk"),
     "snapshot_list": Row({"get": "export", "post": "export"}),
@@ -52,7 +69,7 @@ ROWS = {
     "model_detail": Row({"get": "train"}, part="pk"),
 }
 OUTSIDE = {"project_list", "login", "logout", "set_language", "project_new"}
-NEEDS_A_LEASE = {"rank_submit", "rank_skip", "rank_prefetch", "rank_renew"}
+NEEDS_A_LEASE = {"rank_submit", "rank_skip", "rank_prefetch", "rank_renew", "rank_draft", "rank_message"}
 WRONG = {"pk": 999_999, "number": 999_999, "name": "../manifest.json"}
 CASES = [(name, method) for name, row in ROWS.items() for method in row.methods]
 
@@ -61,10 +78,31 @@ def names_of(patterns: list[URLPattern | URLResolver]) -> set[str | None]:
     return {pattern.name for pattern in patterns if isinstance(pattern, URLPattern)}
 
 
+def question_of(world: World) -> SlateMessage:
+    """What the annotator asked about the slate that they ranked."""
+    asked = SlateMessage.objects.filter(annotator=world.members["annotator"]).first()
+    return asked or ask(world.members["annotator"], lease_token=world.ranking.token, text="Is B cut off?")
+
+
+def example_of(world: World) -> PracticeExample:
+    """The project's first practice example."""
+    example = world.project.practice_examples.first()
+    if example is not None:
+        return example
+    asked, answer = [{"role": "user", "content": "How many?"}], Judgement(tiers=[[0], [1]])
+    return add_example(
+        world.project, messages=asked, responses=["75", "84"], answer=answer, explanation="**75** adds up."
+    )
+
+
 def address(world: World, route: str, **wrong: object) -> str:
     kwargs: dict[str, object] = {"slug": world.project.slug}
-    if route == "ranking_amend":
+    if route in ("ranking_amend", "practice_add"):
         kwargs["pk"] = world.ranking.pk
+    elif route in ("message_reply", "message_seen"):
+        kwargs["pk"] = question_of(world).pk
+    elif ROWS[route].part == "number" and route.startswith("practice_"):
+        kwargs["number"] = example_of(world).number
     elif route == "prompt_detail":
         kwargs["pk"] = world.project.prompts.all()[0].pk
     elif route == "model_detail":

@@ -9,6 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from annotation.domain.judgement import Judgement
 from annotation.domain.assigning import claim_slot
 from annotation.domain.ranking import submit_ranking
 from annotation.domain.runs import queue_run
@@ -29,7 +30,7 @@ def more_rankings(world: World) -> None:
     for _number in range(5):
         lease = claim_slot(annotator)
         assert lease is not None
-        submit_ranking(annotator, token=lease.token, tiers=[[0], [1], [2], [3]])
+        submit_ranking(annotator, token=lease.token, judgement=Judgement(tiers=[[0], [1], [2], [3]]))
 
 
 def more_members(world: World) -> None:
@@ -94,7 +95,7 @@ def test_the_page_of_a_prompt_costs_the_same_with_more_responses_and_rankings(wo
     for role in ("reviewer", "admin"):
         lease = claim_slot(world.members[role])
         assert lease is not None
-        submit_ranking(world.members[role], token=lease.token, tiers=[[0], [1], [2], [3]])
+        submit_ranking(world.members[role], token=lease.token, judgement=Judgement(tiers=[[0], [1], [2], [3]]))
     assert count_queries() == before
 
 

@@ -189,6 +189,13 @@ def test_a_snapshot_without_rows_to_test_on_cannot_be_trained_on_and_says_why(wo
     assert "other shares or another seed" in empty
 
 
+def test_files_of_a_snapshot_are_handed_out_as_they_lie_there(world: World) -> None:
+    address = url(world, "snapshot_file", number=1, name="train.jsonl")
+    answer = world.client("engineer").get(address, headers={"accept-encoding": "gzip"})
+    assert "Content-Encoding" not in answer.headers
+    assert int(answer.headers["Content-Length"]) == len(b"".join(answer))
+
+
 def test_a_snapshot_whose_files_are_lost_says_so(world: World) -> None:
     shutil.rmtree(snapshot_directory(world.snapshot))
     client = world.client("engineer")
@@ -415,7 +422,9 @@ def test_staff_make_a_project_and_are_its_admin(world: World) -> None:
     user = world.user("admin")
     user.is_staff = True
     user.save()
-    data = {"name": "Second", "slug": "second", "slate_size": 3, "overlap": 2, "guidelines": "Be kind."}
+    data = {
+        "name": "Second", "slug": "second", "task": "ranking", "slate_size": 3, "overlap": 2, "guidelines": "Be kind.",
+    }  # fmt: skip
     assert client.post(reverse("project_new"), data).status_code == 302
     assert Membership.objects.get(project__slug="second").role == "admin"
     for slug in ("second", "new", "no spaces"):

@@ -17,7 +17,9 @@ from django.utils import timezone
 
 from annotation.api.urls import urlpatterns as api_patterns
 from annotation.domain.assigning import claim_slot, live_lease
-from annotation.models import Lease, Model, Prompt, Ranking, Response, Skip, Slate, Slot
+from annotation.domain.projects import publish_guidelines
+from annotation.domain.ranking import amendment_token
+from annotation.models import Lease, Model, Project, Prompt, Ranking, Response, Skip, Slate, Slot
 from annotation.rules import ACTIONS
 from annotation.views.ranking import progress_text
 from tests.views.conftest import World
@@ -166,6 +168,93 @@ def test_a_lease_is_held_for_longer_until_somebody_else_has_the_slate(
     assert world.client("reviewer").post(url(world, "rank_renew"), asked).status_code == 404
 
 
+def keep_draft(world: World, client: Client, token: object, **fields: object) -> Any:
+    data = {"token": str(token), "revision": "7", "fields": json.dumps(fields)}
+    return client.post(url(world, "rank_draft"), data)
+
+
+def test_a_draft_comes_back_in_the_form_after_signing_in_again(world: World, client: Client, lease: Lease) -> None:
+    kept = keep_draft(
+        world, client, lease.token, tier_0="3", tier_1="9", flag_2=["unsafe"], flag_3=["none such"], rationale="half"
+    )
+    assert kept.json() == {"saved": True}
+    client.logout()
+    assert keep_draft(world, client, lease.token, tier_0="1").status_code == 302
+    body = world.client("annotator").get(url(world, "rank")).content.decode()
+    chosen = re.findall(r'name="(tier_\d)" value="(\d)" checked', body)
+    assert chosen == [("tier_0", "3")]  # what is no tier of this slate is left out
+    assert re.findall(r'name="(flag_\d)" value="([^"]+)"[^>]* checked', body) == [("flag_2", "unsafe")]
+    assert "half" in body
+
+
+def test_somebody_elses_draft_is_not_shown(world: World, client: Client, lease: Lease) -> None:
+    keep_draft(world, world.client("reviewer"), lease.token, rationale="of the reviewer")
+    assert "of the reviewer" not in client.get(url(world, "rank")).content.decode()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"fields": "[]", "revision": "1"},
+        {"fields": "{", "revision": "1"},
+        {"fields": "{}", "revision": "-1"},
+        {"fields": "{}", "revision": "x"},
+        {"fields": "[" * 100_000, "revision": "1"},
+        {"fields": '{"rationale": "a\\u0000b"}', "revision": "1"},
+        {},
+    ],
+)
+def test_what_is_no_draft_is_refused(world: World, client: Client, lease: Lease, data: dict[str, str]) -> None:
+    assert client.post(url(world, "rank_draft"), data | {"token": str(lease.token)}).status_code == 400
+    assert client.post(url(world, "rank_draft"), data | {"token": "nonsense"}).status_code == 404
+
+
+def test_a_draft_of_an_amendment_comes_back_too(world: World, client: Client) -> None:
+    address = url(world, "ranking_amend", pk=world.ranking.pk)
+    token = re.search(r'name="token" value="([^"]+)"', client.get(address).content.decode())
+    assert token
+    keep_draft(world, client, token[1], tier_0="4", tier_1="1", tier_2="1", tier_3="1")
+    assert 'name="tier_0" value="4" checked' in client.get(address).content.decode()
+
+
+def test_a_preview_is_rendered_like_a_response(world: World, client: Client) -> None:
+    body = client.post(url(world, "rank_preview"), {"text": "**bold** <script>alert(1)</script>"}).content.decode()
+    assert "<strong>bold</strong>" in body
+    assert "<script" not in body
+
+
+def test_guidelines_that_changed_come_before_the_next_slate(world: World, client: Client, lease: Lease) -> None:
+    """The annotator has read version 1; version 2 is published while a slate is on screen."""
+    client.post(url(world, "rank_claim"), {"guidelines": "1"})
+    publish_guidelines(world.project, text="Rank by how short it is.")
+    assert client.post(url(world, "rank_prefetch"), {"token": str(lease.token)}).status_code == 204
+    said = client.post(url(world, "rank_submit"), fields(lease, 1, 2, 3, 4), headers=JSON).json()
+    assert said["next"] == url(world, "rank")
+    ranking = Ranking.objects.get(token=lease.token)
+    assert ranking.guidelines is not None
+    assert ranking.guidelines.version == 1  # what they had read when they judged
+    assert client.post(url(world, "rank_claim"), headers=JSON).status_code == 204
+    body = client.get(url(world, "rank")).content.decode()
+    assert "What changed in version 2" in body
+    assert 'name="token"' not in body
+    assert client.post(url(world, "rank_claim"), {"guidelines": "2"}).status_code == 302
+    assert 'id="ranking"' in client.get(url(world, "rank")).content.decode()
+    assert client.post(url(world, "rank_claim"), {"guidelines": "77"}).status_code == 404
+    assert client.post(url(world, "rank_claim"), {"guidelines": "x"}).status_code == 404
+
+
+def test_a_break_is_offered_after_as_many_slates_as_the_project_says(
+    world: World, client: Client, lease: Lease
+) -> None:
+    """One was ranked in the fixture: with a break after 2, this one is followed by it and the next is not."""
+    Project.objects.update(break_after=2)
+    assert client.post(url(world, "rank_submit"), fields(lease, 1, 2, 3, 4), headers=JSON).json()["rest"] is True
+    following = claim_slot(world.members["annotator"])
+    assert following is not None
+    answer = client.post(url(world, "rank_submit"), fields(following, 1, 2, 3, 4), headers=JSON)
+    assert answer.json()["rest"] is False
+
+
 def test_undo_opens_the_last_ranking_for_amendment(world: World, client: Client) -> None:
     answer = client.post(url(world, "rank_undo"))
     assert answer.headers["Location"] == url(world, "ranking_amend", pk=world.ranking.pk)
@@ -190,11 +279,10 @@ def test_an_amendment_supersedes_and_is_stored_once(world: World, client: Client
 
 def test_an_incomplete_amendment_is_kept_on_the_page(world: World, client: Client) -> None:
     address = url(world, "ranking_amend", pk=world.ranking.pk)
-    token = str(uuid4())
-    answer = client.post(address, {"token": token, "tier_0": 1, "rationale": "half"})
+    answer = client.post(address, {"tier_0": 1, "rationale": "half"})
     body = answer.content.decode()
     assert answer.status_code == 422
-    assert token in body
+    assert str(amendment_token(world.ranking)) in body
     assert f'action="{address}"' in body
     assert "half" in body
 
@@ -228,8 +316,13 @@ def test_the_marks_are_seen_by_those_who_may(world: World, client: Client) -> No
     assert "zqmark-model" in engineer.get(url(world, "model_list")).content.decode()
 
 
-BARE_POSTS = {"rank_claim": 302, "rank_preview": 200, "rank_undo": 302, "ranking_amend": 422} | dict.fromkeys(NEEDS_A_LEASE, 404)
+BARE_POSTS = {
+    "rank_claim": 302, "rank_preview": 200, "rank_undo": 302, "ranking_amend": 422, "message_reply": 422,
+    "message_seen": 302, "practice_example": 422, **dict.fromkeys(NEEDS_A_LEASE, 404),
+}  # fmt: skip
 """What an annotator gets who sends no fields."""
+LEADING_ON = {"practice_next", "practice_result"}
+"""Pages that send an annotator on who has not practised yet."""
 
 
 @pytest.mark.parametrize(("name", "method"), CASES)
@@ -240,7 +333,8 @@ def test_no_route_tells_an_annotator_a_source(
     mark_sources(world)
     answer = getattr(client, method)(address(world, name))
     refused = "annotator" not in ACTIONS[ROWS[name].methods[method]]
-    assert_blind(answer, 403 if refused else 200 if method == "get" else BARE_POSTS[name], asked=f"{method} {name}")
+    expected = BARE_POSTS[name] if method == "post" and not refused else 302 if name in LEADING_ON else 200
+    assert_blind(answer, 403 if refused else expected, asked=f"{method} {name}")
     if answer.status_code == 302:
         assert_blind(client.get(answer.headers["Location"]), 200, asked=f"{method} {name}, and on")
 
@@ -318,9 +412,9 @@ def test_the_slate_carries_positions_and_a_token_and_no_ids(world: World, client
     body = client.get(url(world, "rank")).content.decode()
     slate = body[body.index('id="ranking"') : body.index("</main>")]
     slate = re.sub(r'value="[^"]{32,}"', "", slate)  # the token and the csrf token
-    assert set(re.findall(r'data-([a-z-]+)="(\d+)"', slate)) == {("size", "4")} | {
-        ("position", str(position)) for position in range(4)
-    }
+    numbers = {("size", "4"), ("draft-revision", "0"), ("fewest", "0")}
+    numbers |= {("position", str(position)) for position in range(4)}
+    assert set(re.findall(r'data-([a-z-]+)="(\d+)"', slate)) == numbers
     assert set(re.findall(r'name="([^"]+)"', slate)) == {
         "csrfmiddlewaretoken", "token", "active_ms", "all_bad", "rationale", "reason", "highlights", "text",
         *(f"{field}_{position}" for field in ("tier", "flag", "correction") for position in range(4)),

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from annotation.models import Membership, Model, Project, Run
 ROLES = {"ann": "annotator", "ben": "annotator", "rita": "reviewer", "ada": "admin", "eva": "engineer"}
 FIRST_BATCH = {"prompt_count": 16, "n": 4, "max_new_tokens": 96, "seed": 0}
 PASSWORD_FILE = "demo_password"
+STATIC_HASHED = {"STATIC_HASHED": "yes"}
 
 
 class Command(BaseCommand):
@@ -100,10 +103,17 @@ class Command(BaseCommand):
             if not Membership.objects.filter(project=project, user=user).exists():
                 projects.set_member(project, user=user, role=ROLES[user.username])
 
+    def collect_static_files(self) -> None:
+        """Write the hashed and compressed static files, as an operator would."""
+        command = [sys.executable, "manage.py", "collectstatic", "--noinput", "--verbosity", "0"]
+        if subprocess.run(command, env={**os.environ, **STATIC_HASHED}).returncode != 0:
+            raise CommandError("The static files could not be collected; see the messages above.")
+
     def start_servers(self, children: Children, *, port: int) -> None:
+        self.collect_static_files()
         address = ["--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
         size = ["--workers", "1", "--blocking-threads", "4", "--log-level", "warning"]
-        server = children.start("-m", "granian", *address, *size, "config.wsgi:application")
+        server = children.start("-m", "granian", *address, *size, "config.wsgi:application", variables=STATIC_HASHED)
         children.start("manage.py", "work")
         page = f"http://127.0.0.1:{port}/login/"
         for _attempt in range(120):

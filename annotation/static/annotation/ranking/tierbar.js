@@ -1,24 +1,25 @@
-/* The tier bar: a zone for each tier and one for what is not placed; a chip for each response, which can be dragged. */
+/* The bar of chips: a zone for each tier (or each end of a choice) and one for the rest; a chip can be dragged. */
 const FAR_ENOUGH = 5;
 
-export function drawTierBar(bar, tiers, letterOf, current) {
-  const order = [...tiers.keys()].slice(1).concat(0);
-  bar.replaceChildren(...order.map((tier) => zone(tier, tiers[tier], letterOf, current, bar.dataset.labelNone)));
+/* `zones` are {id, label, positions, joint, isRest}; what stands between chips of a zone is its joint. */
+export function drawTierBar(bar, zones, letterOf, current) {
+  bar.replaceChildren(...zones.map((zone) => zoneBox(zone, letterOf, current)));
 }
 
-function zone(tier, positions, letterOf, current, labelOfNone) {
+function zoneBox({ id, label, positions, joint, isRest }, letterOf, current) {
   const box = document.createElement("div");
-  box.className = `zone${tier ? "" : " none"}${positions.length ? "" : " bare"}`;
-  box.dataset.tier = tier;
-  const label = document.createElement("span");
-  label.className = "zone-label";
-  label.textContent = tier || labelOfNone;
-  box.append(label);
+  box.className = `zone${isRest ? " none" : ""}${positions.length ? "" : " bare"}`;
+  box.dataset.tier = id;
+  box.append(span("zone-label", label));
   positions.forEach((position, i) => {
-    if (i && tier) box.append(Object.assign(document.createElement("span"), { className: "tie", textContent: "=" }));
+    if (i && joint) box.append(span("tie", joint));
     box.append(chip(position, letterOf(position), position === current));
   });
   return box;
+}
+
+function span(className, text) {
+  return Object.assign(document.createElement("span"), { className, textContent: text });
 }
 
 function chip(position, letter, isCurrent) {
@@ -31,7 +32,7 @@ function chip(position, letter, isCurrent) {
 }
 
 /* Dragging by pointer, so that mouse, pen and finger do the same; a press without a drag focuses the response. */
-export function watchDrag(bar, { place, focus }) {
+export function watchDrag(bar, { drop, focus }) {
   let drag = null;
   bar.addEventListener("pointerdown", (event) => {
     const grabbed = event.target.closest(".chip");
@@ -55,7 +56,7 @@ export function watchDrag(bar, { place, focus }) {
     const target = moved ? zoneUnder(bar, event) : null;
     drag = null;
     const position = Number(dropped.dataset.position);
-    if (target) place(position, Number(target.dataset.tier));
+    if (target) drop(position, target.dataset.tier);
     settle(bar, dropped);
     focus(position);
   });

@@ -13,8 +13,9 @@ export class ActiveClock {
     document.addEventListener("visibilitychange", () => (document.hidden ? this.pause() : this.resume()));
   }
 
-  restart() {
-    this.counted = 0;
+  /* `from` is what was counted before, for a slate whose draft is gone on with. */
+  restart(from = 0) {
+    this.counted = from;
     this.last = document.hidden ? null : this.now();
   }
 

@@ -1,0 +1,113 @@
+/* Corrections: a response's source in a dialog, beside it a preview and what has been changed. The form's own text area
+ * (all there is without JavaScript) holds what is sent; until "Keep" nothing of it changes.
+ */
+import { announce, article, letterOf, main, onDraw, positions, remark, say, slate, touched } from "./page.js";
+import { best } from "./answers.js";
+import { open } from "./dialogs.js";
+import { enrich } from "./reading.js";
+import { post } from "./server.js";
+import { compareWords } from "./worddiff.js";
+
+const dialog = () => document.getElementById("editor");
+const text = () => dialog().querySelector("textarea");
+const fieldAt = (position) => article(position).querySelector(".correction textarea");
+const isChanged = (position) => fieldAt(position)?.value !== sourceAt(position);
+let edited = 0, warned = false;
+
+/* The field's first content, or the template beside it where the page came with a correction in the field. */
+function sourceAt(position) {
+  const source = article(position).querySelector("template.source");
+  return source ? source.content.textContent : fieldAt(position)?.defaultValue;
+}
+
+export async function editCurrent() {
+  if (!fieldAt(slate.current)) return;
+  const top = best();
+  const isBarred = slate.form.dataset.corrections === "best" && top !== null && !top.includes(slate.current);
+  if (isBarred && !isChanged(slate.current)) return remark(say("sayCorrectBest"));
+  edited = slate.current;
+  text().value = fieldAt(edited).value;
+  dialog().querySelector("[data-letter]").textContent = letterOf(edited);
+  dialog().querySelector("[data-masks]").hidden = !sourceAt(edited).includes("⟦");
+  warn(false);
+  showPane("text");
+  const closed = open("editor");
+  text().focus();
+  text().setSelectionRange(0, 0);
+  text().scrollTop = 0;
+  const answer = await closed;
+  if (answer === "keep") keep(text().value);
+  if (answer === "restore") keep(sourceAt(edited));
+}
+
+function keep(value) {
+  fieldAt(edited).value = value;
+  touched();
+  announce(say(isChanged(edited) ? "sayCorrected" : "sayNotCorrected", { letter: letterOf(edited) }));
+}
+
+/* Escape does not throw away what was written: the first one says so, the second one does. */
+function warn(on) {
+  warned = on;
+  dialog().querySelector("[data-warning]").textContent = on ? say("sayEscapeAgain") : "";
+}
+
+const PANES = { preview: showPreview, changes: showChanges };
+
+function showPane(name) {
+  dialog().querySelectorAll("[role=tab]").forEach((tab) => {
+    const isShown = tab.dataset.pane === name;
+    tab.setAttribute("aria-selected", String(isShown));
+    tab.tabIndex = isShown ? 0 : -1;
+    document.getElementById(tab.getAttribute("aria-controls")).hidden = !isShown;
+  });
+  return PANES[name]?.(document.getElementById(`editor-${name}`));
+}
+
+async function showPreview(pane) {
+  const answer = await post(main.dataset.preview, { text: text().value }).catch(() => null);
+  if (!answer?.ok || answer.redirected) return pane.replaceChildren(say("sayNoPreview"));
+  pane.innerHTML = await answer.text();
+  enrich(pane);
+}
+
+async function showChanges(pane) {
+  if (text().value === sourceAt(edited)) return pane.replaceChildren(say("sayNoChanges"));
+  const changes = await compareWords(sourceAt(edited), text().value);
+  if (!changes) return pane.replaceChildren(say("sayTooDifferent"));
+  pane.replaceChildren(...changes.map(({ text, side }) =>
+    (side === "both" ? text : Object.assign(document.createElement(side === "left" ? "del" : "ins"), { textContent: text }))));
+}
+
+export function watchEditor() {
+  if (!dialog()) return;
+  dialog().querySelector("[role=tablist]").addEventListener("click", (event) => {
+    const tab = event.target.closest("[role=tab]");
+    if (tab) showPane(tab.dataset.pane);
+  });
+  dialog().querySelector("[role=tablist]").addEventListener("keydown", (event) => {
+    const way = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!way) return;
+    const tabs = [...dialog().querySelectorAll("[role=tab]")];
+    const tab = tabs[(tabs.indexOf(document.activeElement) + way + tabs.length) % tabs.length];
+    showPane(tab.dataset.pane);
+    tab.focus();
+  });
+  dialog().addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) dialog().close("keep");
+  });
+  dialog().addEventListener("cancel", (event) => {
+    if (warned || text().value === fieldAt(edited).value) return;
+    event.preventDefault();
+    warn(true);
+  });
+  text().addEventListener("input", () => warn(false));
+}
+
+function draw() {
+  positions().forEach((i) => {
+    if (fieldAt(i)) article(i).querySelector("[data-corrected]").hidden = !isChanged(i);
+  });
+}
+
+onDraw(draw);

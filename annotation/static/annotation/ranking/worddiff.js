@@ -1,0 +1,31 @@
+/* Which words two texts do not share, by jsdiff, which is loaded when it is first needed. */
+import { main } from "./page.js";
+
+const PATIENCE = 1000;
+
+/* [{text, side}] with side "both", "left" or "right"; null where the texts differ too much to tell in a second. */
+export async function compareWords(left, right) {
+  const { diffArrays } = await import(main.dataset.jsdiff);
+  const changes = diffArrays(wordsOf(left), wordsOf(right), { timeout: PATIENCE });
+  if (!changes) return null;
+  return changes.map(({ value, added, removed }) => ({ text: value.join(""), side: removed ? "left" : added ? "right" : "both" }));
+}
+
+/* Words, blanks and marks, each by itself; in scripts without blanks the browser knows where a word ends. */
+function wordsOf(text) {
+  if (typeof Intl.Segmenter !== "function") return text.match(/\s+|[\p{L}\p{N}_]+|[^\s\p{L}\p{N}_]/gu) ?? [];
+  const segmenter = new Intl.Segmenter(document.documentElement.lang, { granularity: "word" });
+  return Array.from(segmenter.segment(text), ({ segment }) => segment);
+}
+
+/* Where in a side's text the words stand that the other side has not, as spans. */
+export function spansOf(changes, side) {
+  const spans = [];
+  let at = 0;
+  for (const change of changes) {
+    if (change.side !== side && change.side !== "both") continue;
+    if (change.side === side) spans.push({ start: at, end: at + change.text.length });
+    at += change.text.length;
+  }
+  return spans;
+}
