@@ -195,11 +195,11 @@ def latest_guidelines(project: Project) -> Guidelines | None:
 def project_overview(project: Project) -> dict[str, Any]:
     """The project page's numbers. Comparisons and agreement are over the newest rankings (`OVERVIEW_RANKINGS`)."""
     rankings = Ranking.objects.filter(slate__project=project, superseded_by__isnull=True)
-    slots = Slot.objects.filter(slate__project=project, is_extra=False).aggregate(
-        all=Count("pk"), done=Count("pk", filter=Q(state=Slot.State.DONE))
-    )
+    offered = Slot.objects.filter(slate__project=project, is_extra=False, slate__practice_examples__isnull=True)
+    slots = offered.aggregate(all=Count("pk"), done=Count("pk", filter=Q(state=Slot.State.DONE)))
     slates = Slate.objects.filter(project=project)
-    waiting = slates.filter(Q(slots__state__in=[Slot.State.FREE, Slot.State.LEASED], slots__is_extra=False)).distinct()
+    unfinished = Q(slots__state__in=[Slot.State.FREE, Slot.State.LEASED], slots__is_extra=False)
+    waiting = slates.filter(unfinished, practice_examples__isnull=True).distinct()
     by_slate: dict[int, list[tuple[Any, str]]] = defaultdict(list)
     for slate, tiers, task in rankings.order_by("-pk").values_list("slate", "tiers", "task")[:OVERVIEW_RANKINGS]:
         by_slate[slate].append((tiers, task))

@@ -18,11 +18,13 @@ ROOT = Path(__file__).resolve().parents[1]
 HASH = r"\.[0-9a-f]{12}\."
 SPECIFIER = re.compile(r"""(?:\bfrom\s*|\bimport\s*\(?\s*)["'](\.{1,2}/[^"']+)["']""")
 ASK = """
-import json, sys, django
+import json, sys
 from django.test import Client
 import config.wsgi
-answers = [Client().get(path, headers={"accept-encoding": "gzip"}) for path in sys.argv[1:]]
-print(json.dumps([[answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, b"".join(answer).hex()] for answer in answers]))
+for path in sys.argv[1:]:
+    answer = Client().get(path, headers={"accept-encoding": "gzip"})
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    print(json.dumps({"status": answer.status_code, "headers": headers, "body": b"".join(answer).hex()}))
 """
 
 
@@ -73,13 +75,13 @@ def test_pages_name_hashed_files_which_are_served_compressed_and_for_ever(collec
     sheet = manifest_of(collected)["annotation/app.css"]
     result = run(collected, "-c", ASK, "/login/", f"/static/{sheet}")
     assert result.returncode == 0, result.stderr
-    page, style = json.loads(result.stdout)
-    assert f"/static/{sheet}" in gzip.decompress(bytes.fromhex(page[2])).decode()
-    assert page[1]["content-encoding"] == "gzip"
-    assert style[0] == 200
-    assert style[1]["content-encoding"] == "gzip"
-    assert style[1]["cache-control"] == "max-age=315360000, public, immutable"
-    assert gzip.decompress(bytes.fromhex(style[2])) == (collected / "static" / sheet).read_bytes()
+    page, style = [json.loads(line) for line in result.stdout.splitlines()]
+    assert page["headers"]["content-encoding"] == "gzip"
+    assert f"/static/{sheet}" in gzip.decompress(bytes.fromhex(page["body"])).decode()
+    assert style["status"] == 200
+    assert style["headers"]["content-encoding"] == "gzip"
+    assert style["headers"]["cache-control"] == "max-age=315360000, public, immutable"
+    assert gzip.decompress(bytes.fromhex(style["body"])) == (collected / "static" / sheet).read_bytes()
 
 
 @pytest.mark.parametrize("entry", ["wsgi", "asgi"])

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
-from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.db.models import OuterRef, Prefetch, Q, QuerySet, Subquery
 
-from annotation.models import Lease, Project, Ranking
+from annotation.models import Lease, Project, Ranking, SlateResponse
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,12 @@ def filter_rankings(project: Project, filters: SnapshotFilters) -> QuerySet[Rank
     # The first version at a slot bears the token of its lease; amendments keep its order under tokens of their own.
     first_token = Ranking.objects.filter(slot=OuterRef(OuterRef("slot")), supersedes__isnull=True).values("token")
     lease = Lease.objects.filter(token=Subquery(first_token[:1]))
+    places = SlateResponse.objects.select_related("response").order_by("position")
     return (
         rankings.annotate(
             order_seed=Subquery(lease.values("order_seed")[:1]), order_row=Subquery(lease.values("slot__number")[:1])
         )
         .select_related("slate__prompt", "annotator", "guidelines")
-        .prefetch_related("slate__places__response")
+        .prefetch_related(Prefetch("slate__places", queryset=places))
         .order_by("slate__prompt_id", "slate_id", "pk")
     )

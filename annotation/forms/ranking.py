@@ -178,6 +178,14 @@ def strengths_of(task: Task) -> Sequence[str]:
     return list(FORCED_STRENGTHS if task.kind == Project.Task.PAIRWISE_FORCED else PAIR_STRENGTHS)
 
 
+def side_and_degree(value: str) -> tuple[str, int]:
+    """Of a strength's value: the letter of the better side ("" where neither is) and the degree, 0 to 3."""
+    if value in FORCED_STRENGTHS:
+        return value[0].upper(), int(value[1])
+    strength = PAIR_STRENGTHS[value]
+    return ("A" if strength < 0 else "B" if strength else ""), abs(strength)
+
+
 def as_form_data(fields: Mapping[str, Any]) -> dict[str, Any]:
     """A draft's fields as a form takes them: text, and lists of text."""
     return {

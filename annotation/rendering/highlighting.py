@@ -13,7 +13,7 @@ from pygments.token import Comment, Error, Generic, Keyword, Literal, Name, Numb
 from annotation.rendering.masks import MARK
 
 LONGEST_CODE = 30_000
-"""Characters of one block above which it stays uncoloured: the slowest lexers do about 300 a millisecond."""
+"""Characters of one block above which it stays uncoloured; lexers read 170 to 1,500 of usual code in a millisecond."""
 
 _ALIASES = {
     "python": "python py python3 py3 ipython",

@@ -18,7 +18,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -39,7 +39,7 @@ from annotation.domain.practice_import import import_examples
 from annotation.domain.tasks import Task, task_of
 from annotation.forms.practice import ExplanationForm, PracticeUploadForm
 from annotation.forms.ranking import RankingForm
-from annotation.models import Membership, PracticeAnswer, PracticeExample, Ranking
+from annotation.models import Membership, PracticeAnswer, PracticeExample, Project, Ranking
 from annotation.queries import RankingView, annotator_progress, latest_guidelines
 from annotation.rendering import render_many
 from annotation.rules import can, require_membership
@@ -50,6 +50,17 @@ from annotation.views.wording import letters_for, say_judgement
 
 NAMESPACE = UUID("6f0e2f0c-5d53-4a8e-9c39-0d2b1c9b7d11")
 """Of the tokens that stand in practice forms where a lease's would; they name nothing."""
+WHAT_COUNTS = {
+    Project.Task.RANKING: gettext_lazy(
+        "An answer agrees where it reverses no pair of the answer and tells its best and its worst apart."
+    ),
+    Project.Task.PAIRWISE: gettext_lazy("An answer agrees where it is on the same side, or equal where the answer is."),
+    Project.Task.PAIRWISE_FORCED: gettext_lazy("An answer agrees where it is on the same side."),
+    Project.Task.BEST: gettext_lazy("An answer agrees where the best response is the same."),
+    Project.Task.BEST_WORST: gettext_lazy("An answer agrees where the best and the worst response are the same."),
+    Project.Task.RATING: gettext_lazy("An answer agrees where every rating is within one point."),
+}
+"""The rules of `annotation.domain.practice`, for those who try."""
 
 
 @never_cache
@@ -151,6 +162,7 @@ def practice_result(request: HttpRequest, slug: str, number: int) -> HttpRespons
         "responses": [{"letter": names[place], "rendered": text} for place, text in zip(order, texts, strict=True)],
         "explanation": explanation,
         "following": following,
+        "what_counts": WHAT_COUNTS[Project.Task(task.kind)],
         "is_current": example.is_active and fits(example, task=task),
     }
     return render(request, "annotation/practice_result.html", context)

@@ -1,4 +1,4 @@
-"""The ranking page, its history and amendments.
+"""The ranking page and amendments.
 
 What an annotator's browser gets is positions (A, B, C …) and a lease token, nothing more: no ids, no sources. The
 page is a plain form; `rank.js` asks the same addresses with `Accept: application/json` and gets the same answers in a
@@ -20,7 +20,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, QueryD
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext, pgettext
+from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -30,13 +30,14 @@ from annotation.domain.guidelines import has_changes_to_read, mark_read, unread_
 from annotation.domain.judgement import LETTERS, Judgement, RankingRefused
 from annotation.domain.practice import practice_due
 from annotation.domain.ranking import amend_ranking, amendment_token, judgement_of, submit_ranking
-from annotation.domain.tasks import task_of
+from annotation.domain.tasks import Task, task_of
 from annotation.forms.ranking import (
     Entered,
     RankingForm,
     SkipForm,
     as_form_data,
     entered_from,
+    side_and_degree,
     strengths_of,
     with_plain_newlines,
 )
@@ -54,6 +55,7 @@ from annotation.rendering import render_many, render_markdown
 from annotation.rules import require_membership
 from annotation.views.conversation import split_conversation
 from annotation.views.messages import thread_context
+from annotation.views.wording import DEGREES, SHORT_DEGREES
 
 SLATES_WITH_KEYS_NAMED = 10
 LONGEST_PREVIEW = 200_000
@@ -90,7 +92,7 @@ def rank_claim(request: HttpRequest, slug: str) -> HttpResponse:
     lease = None if _has_to_wait(membership) else claim_slot(membership)
     if _wants_json(request):
         return _slate_or_nothing(request, membership, lease)
-    return redirect("rank", slug=slug)
+    return redirect("practice_next" if lease is None and practice_due(membership) else "rank", slug=slug)
 
 
 @login_required
@@ -280,25 +282,15 @@ def slate_context(
     }
 
 
-def strength_options(task: Any, *, chosen: str | None) -> list[dict[str, Any]]:
+def strength_options(task: Task, *, chosen: str | None) -> list[dict[str, Any]]:
     """The points of a pair's scale from left to right, with what each says and the key that chooses it."""
-    degrees = {
-        3: pgettext("degree", "much better"),
-        2: pgettext("degree", "better"),
-        1: pgettext("degree", "slightly better"),
-        0: pgettext("degree", "hardly better, or unsure"),
-    }
     options = []
     for key, value in enumerate(strengths_of(task), start=1):
-        degree, side = (int(value[1]), value[0].upper()) if value[0] in "ab" else (abs(int(value)), _side_of(value))
-        label = _("%(letter)s is %(degree)s") % {"letter": side, "degree": degrees[degree]} if side else _("equal")
-        short = degrees[degree] if side else _("equal")
+        side, degree = side_and_degree(value)
+        label = DEGREES[degree] % {"name": side} if side else _("equal")
+        short = SHORT_DEGREES[degree] if side else _("equal")
         options.append({"value": value, "label": label, "short": short, "key": key, "checked": chosen == value})
     return options
-
-
-def _side_of(strength: str) -> str:
-    return "" if strength == "0" else "A" if strength.startswith("-") else "B"
 
 
 def _leased_slate(membership: Membership, lease: Lease) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from annotation.domain.judgement import LETTERS
 from annotation.domain.tasks import Task
@@ -20,6 +20,12 @@ DEGREES = {
     2: gettext_lazy("%(name)s is better"),
     1: gettext_lazy("%(name)s is slightly better"),
     0: gettext_lazy("%(name)s is hardly better, or unsure"),
+}
+SHORT_DEGREES = {
+    3: pgettext_lazy("degree", "much better"),
+    2: pgettext_lazy("degree", "better"),
+    1: pgettext_lazy("degree", "slightly better"),
+    0: pgettext_lazy("degree", "hardly better, or unsure"),
 }
 
 

@@ -1,62 +1,34 @@
-"""The ranking page in a real browser: by keyboard, by drag, without JavaScript, with a lost network."""
+"""The ranking page in a real browser: by keyboard, by drag, without JavaScript, on a phone."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from django.utils import timezone
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from annotation.domain.assigning import claim_slot, live_slots
 from annotation.models import Lease, Membership, Ranking, Skip, Slot
-from tests.annotation.factories import make_member, make_project, make_slate
-
-OpenPage = Callable[..., Page]
+from tests.annotation.factories import make_member
+from tests.browser.slates import (
+    OpenPage,
+    bar,
+    current,
+    make_annotator,
+    on_screen,
+    press,
+    start,
+    stored,
+    submit,
+    texts_of,
+)
 
 
 @pytest.fixture
 def annotator() -> Membership:
-    project = make_project(slug="browser")
-    for _number in range(4):
-        make_slate(project)
-    return make_member(project, name="ann")
-
-
-def start(open_page: OpenPage, annotator: Membership, **options: Any) -> Page:
-    page = open_page(annotator.user, **options)
-    page.goto("/projects/browser/rank/")
-    page.get_by_role("button", name="Start ranking").click()
-    if options.get("java_script_enabled", True):
-        expect(page.locator("#tierbar .chip")).to_have_count(4)
-    return page
-
-
-def press(page: Page, *keys: str) -> None:
-    for key in keys:
-        page.keyboard.press(key)
-
-
-def on_screen(page: Page) -> tuple[str, list[str]]:
-    """The token and the texts of the slate as they stand on screen, from A on."""
-    token = page.locator("#ranking [name=token]").input_value()
-    return token, page.locator(".response > .text").all_inner_texts()
-
-
-def bar(page: Page) -> str:
-    return re.sub(r"\s+", " ", page.locator("#tierbar").inner_text()).strip()
-
-
-def texts_of(ranking: Ranking) -> list[set[str]]:
-    texts = {response.pk: response.text for response in ranking.slate.responses.all()}
-    return [{texts[response_id] for response_id in tier} for tier in ranking.tiers]
-
-
-def stored(token: str) -> Ranking:
-    return Ranking.objects.get(token=token)
+    return make_annotator()
 
 
 def test_three_slates_by_keyboard_alone(open_page: OpenPage, annotator: Membership) -> None:
@@ -69,9 +41,9 @@ def test_three_slates_by_keyboard_alone(open_page: OpenPage, annotator: Membersh
 
     seen = []
     plans = [
-        (["1", "ArrowRight", "2", "ArrowRight", "3", "Tab", "4"], [[0], [1], [2], [3]]),
-        (["2", "ArrowRight", "=", "ArrowRight", "1", "ArrowRight", "=", "ArrowRight", "3"], [[2, 3], [1], [0]]),
-        (["4", "ArrowLeft", "1", "ArrowLeft", "2", "ArrowLeft", "3", "0", "="], [[3], [2, 1], [0]]),
+        (["1", "2", "3", "4"], [[0], [1], [2], [3]]),
+        (["2", "=", "1", "=", "ArrowLeft", "3"], [[3], [0, 1], [2]]),
+        (["ArrowLeft", "1", "ArrowRight", "2", "3", "4", "0", "="], [[3], [1], [2, 0]]),
     ]
     for keys, tiers in plans:
         token, texts = on_screen(page)
@@ -134,15 +106,17 @@ def test_without_javascript_it_is_a_form(open_page: OpenPage, annotator: Members
 def test_undo_amends_the_last_ranking_and_comes_back(open_page: OpenPage, annotator: Membership) -> None:
     page = start(open_page, annotator)
     token, texts = on_screen(page)
-    press(page, "1", "ArrowRight", "2", "ArrowRight", "3", "ArrowRight", "4", "Control+Enter")
-    expect(page.locator("#saved")).to_have_text("saved ✓")
+    press(page, "1", "2", "3", "4")
+    submit(page)
     following, _texts = on_screen(page)
-    press(page, "1", "u")
-    expect(page.locator(".tag")).to_have_text("amending")
+    press(page, "1")
+    with page.expect_navigation():
+        press(page, "u")
+    expect(page.locator(".rank-top .tag")).to_have_text("amending")
     assert on_screen(page)[1] == texts
     assert bar(page) == "1 A 2 B 3 C 4 D not placed"
     press(page, "4", "ArrowLeft", "1", "Control+Enter")
-    expect(page.locator(".tag")).to_have_count(0)
+    expect(page.locator(".rank-top .tag")).to_have_count(0)
     amended = Ranking.objects.get(supersedes__token=token)
     assert texts_of(amended) == [{texts[3]}, {texts[1]}, {texts[2]}, {texts[0]}]
     assert on_screen(page)[0] == following
@@ -152,7 +126,7 @@ def test_undo_amends_the_last_ranking_and_comes_back(open_page: OpenPage, annota
 def test_a_double_submit_is_one_ranking(open_page: OpenPage, annotator: Membership) -> None:
     page = start(open_page, annotator)
     token, _texts = on_screen(page)
-    press(page, "1", "ArrowRight", "2", "ArrowRight", "3", "ArrowRight", "4")
+    press(page, "1", "2", "3", "4")
     page.evaluate("() => { const b = document.getElementById('submit'); b.click(); b.click(); }")
     expect(page.locator("#saved")).to_have_text("saved ✓")
     page.wait_for_load_state("networkidle")
@@ -160,46 +134,48 @@ def test_a_double_submit_is_one_ranking(open_page: OpenPage, annotator: Membersh
     assert Ranking.objects.count() == 1
 
 
-def test_a_lost_network_loses_nothing(open_page: OpenPage, annotator: Membership) -> None:
+def test_a_digit_moves_on_to_what_is_not_placed_and_placing_again_stays(
+    open_page: OpenPage, annotator: Membership
+) -> None:
+    """Four digits and Ctrl+Enter rank four responses: five presses, six keys, so at most 1.5 a response."""
     page = start(open_page, annotator)
-    token, texts = on_screen(page)
-    press(page, "1", "ArrowRight", "=", "ArrowRight", "3", "ArrowRight", "2")
-    page.locator("[name=rationale]").fill("kept 1 2 3")
-    page.context.set_offline(True)
-    page.locator("#submit").click()
-    expect(page.locator("#trouble")).to_contain_text("the server cannot be reached")
-    assert not Ranking.objects.exists()
-    page.context.set_offline(False)
-    page.reload()  # even a reload keeps what was entered
-    assert bar(page) == "1 A = B 2 D 3 C 4 not placed"
-    expect(page.locator("[name=rationale]")).to_have_value("kept 1 2 3")
-    page.context.set_offline(True)
-    page.locator("#submit").click()
-    expect(page.locator("#retry")).to_be_visible()
-    page.context.set_offline(False)
-    page.locator("#retry").click()
-    expect(page.locator("#saved")).to_have_text("saved ✓")
-    ranking = stored(token)
-    assert texts_of(ranking) == [{texts[0], texts[1]}, {texts[3]}, {texts[2]}]
-    assert ranking.rationale == "kept 1 2 3"
+    said = page.locator("#announcer")
+    press(page, "1")
+    expect(said).to_have_text("Response A: tier 1 Now response B.")
+    assert current(page) == "B"
+    press(page, "=")
+    expect(said).to_have_text("Response B: tier 1, tied with A Now response C.")
+    press(page, "ArrowLeft", "2")
+    expect(said).to_have_text("Response B: tier 2")
+    assert current(page) == "B"  # it had been placed: the focus stays
+    press(page, "ArrowRight", "ArrowRight", "3")
+    assert current(page) == "C"
+    press(page, "3")
+    assert current(page) == "C"  # nothing is left to go on to
+    assert bar(page) == "1 A 2 B 3 C = D 4 not placed"
+    page.locator(".response[data-letter=A] .tiers label", has_text="4").click()
+    assert current(page) == "A"  # a hand on the mouse is not led away
+    expect(said).to_have_text("Response A: tier 4")
 
 
 def test_keys_do_what_they_say_and_stay_out_of_text_fields(open_page: OpenPage, annotator: Membership) -> None:
     page = start(open_page, annotator)
     token, _texts = on_screen(page)
-    press(page, "1", "Control+Enter")
+    press(page, "1", "ArrowLeft", "Control+Enter")
     expect(page.locator("#problems")).to_have_text("Responses B, C, D are not placed.")
-    expect(page.locator(".response.current")).to_have_attribute("data-letter", "B")
-    expect(page.locator("#announcer")).to_have_text("Response A: tier 1")
+    expect(page.locator(".response.missing")).to_have_count(3)
+    assert current(page) == "B"
     press(page, "7")
-    expect(page.locator("#announcer")).to_have_text("There are 4 tiers.")
-    press(page, "=")
-    expect(page.locator("#announcer")).to_have_text("Response B: tier 1, tied with A")
+    expect(page.locator("#note")).to_have_text("There are 4 tiers.")
+    press(page, "=", "Backspace", "Delete")
+    assert bar(page) == "1 A = B 2 3 4 not placed C D"
+    assert current(page) == "C"
 
     press(page, "Enter")
     expect(page.locator(".response:visible")).to_have_count(1)
-    press(page, "ArrowRight")
     expect(page.locator(".response:visible")).to_have_attribute("data-letter", "C")
+    press(page, "ArrowRight")
+    expect(page.locator(".response:visible")).to_have_attribute("data-letter", "D")
     press(page, "Escape")
     expect(page.locator(".response:visible")).to_have_count(4)
 
@@ -207,13 +183,15 @@ def test_keys_do_what_they_say_and_stay_out_of_text_fields(open_page: OpenPage, 
     expect(page.locator("#keys")).to_be_visible()
     press(page, "Escape", "g")
     expect(page.locator("#guidelines")).to_be_visible()
-    press(page, "2")
+    press(page, "2", "x", "s", "Control+Enter")
     press(page, "Escape")
     expect(page.locator("#guidelines")).to_be_hidden()
+    expect(page.locator(".responses")).to_be_visible()
+    assert current(page) == "D"
 
     page.locator("[name=rationale]").focus()
-    page.keyboard.type("1x=s?ug0")
-    expect(page.locator("[name=rationale]")).to_have_value("1x=s?ug0")
+    page.keyboard.type("1x=s?ug0cefhm")
+    expect(page.locator("[name=rationale]")).to_have_value("1x=s?ug0cefhm")
     assert bar(page) == "1 A = B 2 3 4 not placed C D"
     assert not page.locator("[name=all_bad]").is_checked()
     press(page, "Escape", "x")
@@ -226,6 +204,29 @@ def test_keys_do_what_they_say_and_stay_out_of_text_fields(open_page: OpenPage, 
     assert not Ranking.objects.exists()
 
 
+def test_every_key_has_a_control_and_single_keys_can_be_switched_off(
+    open_page: OpenPage, annotator: Membership
+) -> None:
+    page = start(open_page, annotator)
+    press(page, "1")
+    for act in ("tie", "flag", "highlight", "edit", "compare", "alone", "fold", "undo", "guidelines", "keys"):
+        where = ".flags summary" if act == "flag" else f"[data-act={act}]"
+        expect(
+            page.locator(f".response.current {where}, .prompt {where}, .foot {where}, .rank-top {where}")
+        ).to_be_visible()
+    page.locator(".response.current [data-act=tie]").click()
+    assert bar(page) == "1 A = B 2 3 4 not placed C D"
+    page.locator("#open-keys").click()
+    page.locator("#keys-on").uncheck()
+    press(page, "Escape")
+    page.reload()
+    page.locator(".response[data-letter=C] .reader").click()
+    press(page, "2", "x", "s")
+    assert bar(page) == "1 A = B 2 3 4 not placed C D"
+    expect(page.locator("#skip")).not_to_have_attribute("open", "")
+    expect(page.locator("kbd.with-keys:visible")).to_have_count(0)
+
+
 def test_the_end_is_said_and_idle_time_does_not_count(open_page: OpenPage, annotator: Membership) -> None:
     page = open_page(annotator.user)
     page.clock.install()
@@ -233,17 +234,17 @@ def test_the_end_is_said_and_idle_time_does_not_count(open_page: OpenPage, annot
     page.get_by_role("button", name="Start ranking").click()
     expect(page.locator("#tierbar .chip")).to_have_count(4)
     token, _texts = on_screen(page)
-    press(page, "1", "ArrowRight", "2", "ArrowRight")
+    press(page, "1", "2")
     page.clock.fast_forward(10 * 60_000)  # ten minutes away: one minute of them counts
-    press(page, "3", "ArrowRight", "4", "Control+Enter")
+    press(page, "3", "4")
+    assert submit(page) == token
     expect(page.locator("#saved")).to_have_text("saved ✓")
     active = stored(token).active_ms
     assert active is not None
     assert 60_000 <= active < 75_000
     for _slate in range(3):
-        token, _texts = on_screen(page)
-        press(page, "1", "ArrowRight", "=", "ArrowRight", "=", "ArrowRight", "=", "Control+Enter")
-        expect(page.locator(f"#ranking [name=token][value='{token}']")).to_have_count(0)
+        press(page, "1", "=", "=", "=")
+        submit(page)
     expect(page.locator("main")).to_contain_text("Nothing is left for you to rank.")
     assert Ranking.objects.count() == 4
 
@@ -267,10 +268,13 @@ def test_a_slate_at_work_is_held_and_a_lost_one_is_said(open_page: OpenPage, ann
         return Slot.objects.get(pk=slot.pk).deadline > timezone.now()  # type: ignore[operator]
 
     def work_for_four_minutes() -> None:
+        """In steps, so that a renewal on its way is not given up for taking so long."""
         page.clock.run_for(150_000)
-        press(page, "1")
+        press(page, "ArrowRight", "ArrowLeft")
+        before = len(renewals)
         with page.expect_response(re.compile("/rank/renew/")):
-            page.clock.run_for(100_000)
+            while len(renewals) == before:
+                page.clock.run_for(10_000)
 
     lapse()
     work_for_four_minutes()
@@ -285,7 +289,7 @@ def test_a_slate_at_work_is_held_and_a_lost_one_is_said(open_page: OpenPage, ann
     assert other.slot == slot
     work_for_four_minutes()
     expect(page.locator("#lapsed")).to_contain_text("may have gone to somebody else")
-    press(page, "ArrowRight", "2", "ArrowRight", "3", "ArrowRight", "4", "Control+Enter")
+    press(page, "1", "2", "3", "4", "Control+Enter")
     expect(page.locator("#saved")).to_have_text("saved ✓")
     assert stored(token).slot.is_extra
     expect(page.locator("#lapsed")).to_be_hidden()
@@ -301,7 +305,7 @@ def test_a_slate_fetched_ahead_is_held_anew_when_it_is_shown(open_page: OpenPage
     assert ahead is not None
     Slot.objects.filter(pk=ahead.pk).update(deadline=timezone.now() - timedelta(seconds=1))
     with page.expect_response(re.compile("/rank/prefetch/")):
-        press(page, "1", "ArrowRight", "2", "ArrowRight", "3", "ArrowRight", "4", "Control+Enter")
+        press(page, "1", "2", "3", "4", "Control+Enter")
     expect(page.locator(f"#ranking [name=token][value='{ahead.token}']")).to_have_count(1)
     assert [slot.slate_id == ahead.slate_id for slot in live_slots(annotator)] == [True, False]
 
@@ -311,6 +315,7 @@ def test_on_a_phone_one_response_fills_the_screen(open_page: OpenPage, annotator
     token, texts = on_screen(page)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert {round(box.bounding_box()["width"]) for box in page.locator(".response").all()} == {390}  # type: ignore[index]
+    expect(page.locator("#tierbar")).to_be_in_viewport()
     for letter, tier in zip("ABCD", (1, 2, 3, 3), strict=True):
         page.locator(f".response[data-letter={letter}] .tiers label", has_text=str(tier)).tap()
     page.locator("#submit").tap()

@@ -2,7 +2,7 @@
 import { article, letterOf, lettersOf, positions, say, slate } from "./page.js";
 import { open } from "./dialogs.js";
 import { markSpans, textOf } from "./text.js";
-import { compareWords, spansOf } from "./worddiff.js";
+import { compareWords, haveLittleInCommon, spansOf } from "./worddiff.js";
 
 const dialog = () => document.getElementById("compare");
 const mdOf = (position) => article(position).querySelector(".md");
@@ -30,7 +30,7 @@ async function show() {
   tell("");
   const changes = await compareWords(textOf(mdOf(a)), textOf(mdOf(b))).catch(() => null);
   if (a !== left || b !== right) return; // chosen anew meanwhile
-  if (!changes) return tell(say("sayTooDifferent"));
+  if (!changes || haveLittleInCommon(changes)) return tell(say("sayTooDifferent"));
   if (changes.every(({ side }) => side === "both")) return tell(say("saySameText"));
   markSpans(copies[0], spansOf(changes, "left"));
   markSpans(copies[1], spansOf(changes, "right"));

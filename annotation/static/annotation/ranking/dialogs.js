@@ -1,4 +1,4 @@
-/* Dialogs, which take all keys while they are open and give the focus back, and the small boxes behind a summary. */
+/* Dialogs, which take all keys while they are open (the browser gives the focus back after them), and the small boxes behind a summary. */
 import { slate } from "./page.js";
 
 export const isOpen = () => document.querySelector("dialog[open]") !== null;
@@ -7,15 +7,9 @@ export const isOpen = () => document.querySelector("dialog[open]") !== null;
 export function open(id) {
   const dialog = document.getElementById(id);
   if (!dialog || dialog.open) return Promise.resolve("");
-  const before = document.activeElement;
   dialog.returnValue = "";
   dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.addEventListener("close", () => {
-      if (before?.isConnected) before.focus({ preventScroll: true });
-      resolve(dialog.returnValue);
-    }, { once: true });
-  });
+  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue), { once: true }));
 }
 
 /* A press beside a dialog closes it like Escape, but for those in which something may have been written. */

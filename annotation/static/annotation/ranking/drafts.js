@@ -10,6 +10,7 @@ const PREFIX = "preferee-draft-";
 const KEPT_MS = 14 * 24 * 60 * 60_000;
 const CALM_MS = 500;
 const SMALL_ENOUGH_TO_OUTLIVE_A_PAGE = 60_000;
+const submitted = new Set();
 let pending = null, timer = null, isPushing = false, lastRevision = 0, readClock = () => 0;
 
 export function useClock(read) {
@@ -52,6 +53,7 @@ export function keepDraft() {
 
 /* Put a copy of this browser's own making in place of what stands on the server, to be gone on with. */
 export function putDraft(token, fields) {
+  submitted.delete(token);
   lastRevision = Math.max(Date.now(), lastRevision + 1);
   store(PREFIX + token, { revision: lastRevision, fields });
 }
@@ -65,8 +67,9 @@ async function push() {
   const saved = answer?.ok && !answer.redirected;
   isPushing = false;
   if (pending) return push();
-  if (!saved && tokenOf() === draft.token) pending = draft;
-  if (tokenOf() === draft.token) setState(saved ? say("sayDraftSaved") : isKept() ? say("sayDraftHere") : say("sayDraftNowhere"));
+  if (tokenOf() !== draft.token || submitted.has(draft.token) || slate.form.hasAttribute("aria-busy")) return;
+  if (!saved) pending = draft;
+  setState(saved ? say("sayDraftSaved") : isKept() ? say("sayDraftHere") : say("sayDraftNowhere"));
 }
 
 const inWords = ({ token, revision, fields }) => ({ token, revision, fields: JSON.stringify(fields) });
@@ -89,6 +92,7 @@ export function restoreDraft(form) {
 }
 
 export function forgetDraft(token) {
+  submitted.add(token);
   if (pending?.token === token) {
     pending = null;
     clearTimeout(timer);

@@ -94,7 +94,9 @@ export function watchEditor() {
     tab.focus();
   });
   dialog().addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) dialog().close("keep");
+    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+    event.preventDefault(); // else it would submit the slate, once the dialog is gone
+    dialog().close("keep");
   });
   dialog().addEventListener("cancel", (event) => {
     if (warned || text().value === fieldAt(edited).value) return;

@@ -65,11 +65,13 @@ function leave() {
 
 const isTextField = (element) => element.matches("textarea, select, input:not([type=radio]):not([type=checkbox])");
 const actsOnEnter = (element) => element.matches("a, button, summary");
+const wouldChange = ({ key, ctrlKey, metaKey, altKey }) => key === "Enter" || isArrow(key) || (key.length === 1 && !(ctrlKey || metaKey || altKey));
 const isArrow = (key) => key.startsWith("Arrow");
 
 function onKey(event) {
   if (isOpen() || event.isComposing || event.defaultPrevented) return;
   const { key, target } = event;
+  if (slate.form.hasAttribute("aria-busy")) return wouldChange(event) ? event.preventDefault() : null;
   if (key === "Enter" && (event.ctrlKey || event.metaKey)) return handled(event, target.closest(".talk") ? sendMessage : submit);
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (isTextField(target)) return onTextKey(event);

@@ -86,18 +86,24 @@ async function submitPractice() {
   showTrouble(outcome.status ? say("sayTrouble", { status: outcome.status }) : say("sayPracticeUnreached"));
 }
 
+/* While something is on its way, what is on the screen stays as it was sent: until the next slate is there. */
 async function busy(act) {
-  isBusy = true;
-  slate.form.setAttribute("aria-busy", "true");
+  setBusy(true);
   part("problems").hidden = true;
   showTrouble("");
   setSaved(say("saySaving"));
   try {
     return await act();
   } finally {
-    isBusy = false;
-    slate.form.removeAttribute("aria-busy");
+    setBusy(false);
   }
+}
+
+function setBusy(on) {
+  isBusy = on;
+  if (on) slate.form.setAttribute("aria-busy", "true");
+  else slate.form.removeAttribute("aria-busy");
+  slate.form.querySelectorAll("textarea").forEach((area) => { area.readOnly = on; });
 }
 
 async function acknowledged(token, answer) {
@@ -111,9 +117,11 @@ async function acknowledged(token, answer) {
 }
 
 async function goOn() {
+  setBusy(true);
   const ahead = (await next) ?? prepare(await askForPiece(main.dataset.claim, {}));
   if (ahead?.html) return show(ahead);
   if (ahead) return location.assign(main.dataset.home);
+  setBusy(false);
   lastTry = goOn;
   showTrouble(say("sayNoNext"));
 }

@@ -2,6 +2,7 @@
 import { main } from "./page.js";
 
 const PATIENCE = 1000;
+const LITTLE = 0.25;
 
 /* [{text, side}] with side "both", "left" or "right"; null where the texts differ too much to tell in a second. */
 export async function compareWords(left, right) {
@@ -18,14 +19,25 @@ function wordsOf(text) {
   return Array.from(segmenter.segment(text), ({ segment }) => segment);
 }
 
-/* Where in a side's text the words stand that the other side has not, as spans. */
+/* Where in a side's text the words stand that the other side has not, as spans; blanks between two such words belong. */
 export function spansOf(changes, side) {
   const spans = [];
-  let at = 0;
+  let at = 0, gap = "";
   for (const change of changes) {
     if (change.side !== side && change.side !== "both") continue;
-    if (change.side === side) spans.push({ start: at, end: at + change.text.length });
-    at += change.text.length;
+    const end = at + change.text.length;
+    if (change.side === "both") gap += change.text;
+    else if (spans.length && !gap.trim()) spans.at(-1).end = end;
+    else spans.push({ start: at, end });
+    if (change.side === side) gap = "";
+    at = end;
   }
   return spans;
+}
+
+/* Whether so little is common to both that marks would cover everything. */
+export function haveLittleInCommon(changes) {
+  const count = (side) => changes.filter((change) => change.side === side).reduce((sum, { text }) => sum + text.trim().length, 0);
+  const both = count("both");
+  return both < count("left") * LITTLE && both < count("right") * LITTLE;
 }

@@ -1,0 +1,93 @@
+"""Matrices that the uncertainty of a fit is made of.
+
+The sandwich H^-1 M H^-1 holds without the model being right and with dependent rows (Huber 1967; White 1982): H is the
+information, M the sum over groups of u u', u the sum of the group's scores. Judgements of one ranking, one annotator or
+one prompt belong together and must share a group. Two groupings are combined as M_1 + M_2 - M_12 (Cameron, Gelbach and
+Miller 2011, "Robust inference with multiway clustering", equation 2.9), each term times G / (G - 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from annotation.statistics.counting import compiled
+
+Integers: TypeAlias = npt.NDArray[np.integer[Any]]
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+
+def laplacian(left: Integers, *, right: Integers, weights: Floats, n: int) -> Floats:
+    """The sum over e of weights[e] d d', d being +1 at left[e] and -1 at right[e]: (n, n)."""
+    both = np.bincount(left * n + right, weights=weights, minlength=n * n).reshape(n, n)
+    both = both + both.T
+    total = -both
+    total[np.diag_indices(n)] += both.sum(axis=1)
+    return total
+
+
+def sum_outer_products(groups: Integers, *, columns: Integers, entries: Floats, size: int) -> Floats:
+    """The sum over groups of u u', (size, size), u the sum of the group's rows.
+
+    `groups`: (N,) codes; row r has `entries[r, k]` in column `columns[r, k]`, both (N, k).
+    """
+    loops = compiled(rows=len(groups))
+    if loops is None:
+        place = (np.repeat(groups, columns.shape[1]), columns.ravel())
+        sums = csr_array((entries.ravel(), place), shape=(int(groups.max()) + 1, size))
+        return np.asarray((sums.T @ sums).todense())
+    in_order = bool((groups[1:] >= groups[:-1]).all())
+    order = np.arange(len(groups)) if in_order else np.argsort(groups, kind="stable")
+    total = np.zeros((size, size))
+    loops.add_outer_products(order, groups, columns, np.ascontiguousarray(entries), total, columns.shape[1])
+    return total + total.T - np.diag(np.diag(total))
+
+
+def combine_groupings(
+    groupings: Sequence[npt.NDArray[np.intp]], *, meat: Callable[[npt.NDArray[np.intp]], Floats]
+) -> tuple[Floats, int]:
+    """The middle of the sandwich for one or two groupings of the same rows, and the smaller number of groups.
+
+    `meat` sums u u' over the groups of one grouping, given as dense codes. Raises ValueError for a single group: then
+    nothing is known about variation between groups.
+    """
+    first, *others = groupings
+    total, fewest = _scaled(first, meat=meat)
+    for other in others:
+        more, groups = _scaled(other, meat=meat)
+        _pairs, both = np.unique(first * (int(other.max()) + 1) + other, return_inverse=True)
+        total, fewest = total + more - _scaled(both, meat=meat)[0], min(fewest, groups)
+    return total, fewest
+
+
+def _scaled(groups: npt.NDArray[np.intp], *, meat: Callable[[npt.NDArray[np.intp]], Floats]) -> tuple[Floats, int]:
+    count = int(groups.max()) + 1
+    if count < 2:
+        raise ValueError("Clustered intervals need at least two clusters.")
+    return count / (count - 1) * meat(groups), count
+
+
+def clip_to_semidefinite(covariance: Floats) -> Floats:
+    """The matrix with negative eigenvalues set to 0, as two groupings can leave a few (the same paper, section 2.3)."""
+    values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+    return covariance if values[0] >= 0 else (vectors * np.maximum(values, 0)) @ vectors.T
+
+
+def constants(component: npt.NDArray[np.intp]) -> Floats:
+    """The projection on vectors that are constant on each component, (n, n)."""
+    together = component[:, None] == component[None, :]
+    return np.asarray(together / together.sum(axis=1)[:, None])
+
+
+def centre(covariance: Floats, *, component: npt.NDArray[np.intp]) -> Floats:
+    """Covariance (P, P) with its first n rows and columns less their mean over each component, (n,)."""
+    n, sizes = len(component), np.bincount(component)
+    mean = csr_array((1 / sizes[component], (component, np.arange(n))), shape=(len(sizes), n))
+    rows = covariance[:n] - (mean @ covariance[:n])[component]
+    centred = np.concatenate([rows, covariance[n:]])
+    centred[:, :n] -= (mean @ centred[:, :n].T).T[:, component]
+    return centred
