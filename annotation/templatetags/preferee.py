@@ -1,13 +1,10 @@
-"""What templates need beyond Django: rights, tags, short numbers, and the little markup of guidelines."""
+"""What templates need beyond Django: rights, tags, short numbers."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from django import template
-from django.utils.html import escape, format_html
-from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 
 from annotation.models import Membership
@@ -80,30 +77,3 @@ def message_text(messages: Any) -> str:
 def lookup(mapping: Any, key: Any) -> Any:
     """mapping[key], None where it is absent."""
     return mapping.get(key) if hasattr(mapping, "get") else None
-
-
-@register.filter
-def guideline_markup(text: str) -> SafeString:
-    """Headings, lists and bold of guidelines as HTML. Everything is escaped first; no links, no images, no HTML."""
-    blocks = re.split(r"\n\s*\n|\n(?=#)|(?<=\n)(?=#)", text.replace("\r\n", "\n").strip())
-    return mark_safe("\n".join(_block(block.strip("\n")) for block in blocks if block.strip()))
-
-
-def _block(block: str) -> str:
-    first, _newline, rest = block.partition("\n")
-    heading = re.fullmatch(r"(#{1,4})\s+(.*)", first)
-    if heading:
-        level = min(len(heading[1]) + 1, 4)
-        title = format_html("<h{}>{}</h{}>", level, _inline(heading[2]), level)
-        return title + _block(rest) if rest.strip() else title
-    lines = block.split("\n")
-    for tag, mark in (("ul", r"\s*[-*]\s+"), ("ol", r"\s*\d+[.)]\s+")):
-        if all(re.match(mark, line) for line in lines):
-            items = "".join(format_html("<li>{}</li>", _inline(re.sub(mark, "", line, count=1))) for line in lines)
-            return f"<{tag}>{items}</{tag}>"
-    return format_html("<p>{}</p>", _inline(block))
-
-
-def _inline(text: str) -> SafeString:
-    safe = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(text)))
-    return mark_safe(re.sub(r"`([^`]+)`", r"<code>\1</code>", safe))

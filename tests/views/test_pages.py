@@ -29,7 +29,7 @@ from annotation.models import (
     Snapshot,
 )
 from annotation.templatetags.plots import beats_baselines, interval_plot, interval_rows
-from annotation.templatetags.preferee import duration, guideline_markup, percent
+from annotation.templatetags.preferee import duration, percent
 from annotation.views.runs import log_tail, metric_names, metric_table
 from tests.annotation.factories import make_user
 from tests.views.conftest import World
@@ -451,21 +451,6 @@ def test_what_is_not_there_is_said_plainly(world: World) -> None:
     answer = world.client("admin").get("/nowhere/")
     assert answer.status_code == 404
     assert "There is nothing at this address" in answer.content.decode()
-
-
-def test_guidelines_are_escaped_before_they_are_marked_up() -> None:
-    text = "# Title <i>\n\nOne **bold** and `code`.\n\n- first\n- second\n\n1. one\n2. two"
-    assert guideline_markup(text).split("\n") == [
-        "<h2>Title &lt;i&gt;</h2>",
-        "<p>One <strong>bold</strong> and <code>code</code>.</p>",
-        "<ul><li>first</li><li>second</li></ul>",
-        "<ol><li>one</li><li>two</li></ol>",
-    ]
-
-
-@pytest.mark.parametrize("text", ["", "#hashtag", "#\n#\n", "##### five", "**", "`", "-", "1.", "# a\ntext\n# b"])
-def test_odd_guidelines_are_shown_all_the_same(text: str) -> None:
-    assert "".join(text.replace("# ", "").split()) in "".join(re.sub(r"</?\w+>", "", guideline_markup(text)).split())
 
 
 def test_the_page_of_a_failure_needs_nothing_that_may_have_failed() -> None:
