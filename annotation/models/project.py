@@ -7,7 +7,6 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-
 KNOWN_FLAGS = {
     "unsafe": _("unsafe"),
     "broken": _("broken or cut off"),

@@ -9,8 +9,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from annotation.domain.judgement import Judgement
 from annotation.domain.assigning import claim_slot
+from annotation.domain.judgement import Judgement
 from annotation.domain.ranking import submit_ranking
 from annotation.domain.runs import queue_run
 from annotation.domain.snapshots import freeze_snapshot, split_of
@@ -63,7 +63,8 @@ def rank_next(annotator: Membership) -> Ranking:
     """The annotator's next slate, ranked A, then B and C together, then D, in 41 s."""
     lease = claim_slot(annotator)
     assert lease is not None
-    return submit_ranking(annotator, token=lease.token, judgement=Judgement(tiers=[[0], [1, 2], [3]]), active_ms=41_000).ranking
+    judgement = Judgement(tiers=[[0], [1, 2], [3]])
+    return submit_ranking(annotator, token=lease.token, judgement=judgement, active_ms=41_000).ranking
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from annotation.domain.judgement import Judgement
 from annotation.domain.assigning import claim_slot
+from annotation.domain.judgement import Judgement
 from annotation.domain.ranking import submit_ranking
 from annotation.domain.runs import queue_run
 from annotation.domain.snapshots import freeze_snapshot
