@@ -7,6 +7,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from django.views.i18n import set_language
 
 from annotation.views import (
+    agreement,
     data,
     history,
     importing,
@@ -48,6 +49,7 @@ project_patterns: list[URLPattern | URLResolver] = [
     path("practice/<int:number>/result/", practice.practice_result, name="practice_result"),
     path("practice/<int:number>/remove/", practice.practice_remove, name="practice_remove"),
     path("rankings/<int:pk>/practice/", practice.practice_add, name="practice_add"),
+    path("agreement/", agreement.agreement, name="agreement"),
     path("data/", data.prompt_list, name="prompt_list"),
     path("data/<int:pk>/", data.prompt_detail, name="prompt_detail"),
     path("snapshots/", snapshots.snapshot_list, name="snapshot_list"),

@@ -1,8 +1,8 @@
 """How far raters agree: beyond chance, in percent, in order; each with a bootstrap interval over units.
 
-`krippendorff_alpha`, `percent_agreement`, `cohen_kappa` and `fleiss_kappa` read `ReliabilityData`, or a table with a row
-a unit and a column a rater. The measures of order (Kendall's τ-b and W, intransitivity) are made in `concordance` and
-named here too. Formulas, sources and when to read which: docs/statistics.md.
+`krippendorff_alpha`, `percent_agreement`, `cohen_kappa` and `fleiss_kappa` read `ReliabilityData`, or a table with a
+row a unit and a column a rater. The measures of order (Kendall's τ-b and W, intransitivity) are made in `concordance`
+and named here too. Formulas, sources and when to read which: docs/statistics.md.
 
 Where a measure is not defined (nobody judged twice, nothing varies) its value is NaN and `undefined` says why.
 """
@@ -165,7 +165,7 @@ def cohen_kappa(
     sampling = Sampling(resamples=resamples, seed=seed, confidence=confidence)
     _require_categories(data)
     penalties = _penalties(data, weights=weights)
-    unit, codes = _codes_of_two(data, raters=raters)
+    unit, codes = _codes_of_two(data if raters is None else data.of_raters(*raters))
     v = len(data.values)
 
     def rows_of(codes: npt.NDArray[Any]) -> Floats:
@@ -191,17 +191,18 @@ class _Coincidences:
     def __init__(self, data: ReliabilityData, *, level: Level) -> None:
         self.level = level
         self.values = data.values.astype(float) if data.is_numeric else np.arange(len(data.values), dtype=float)
-        per_unit = data.counts.sum(axis=1)
-        is_pairable = per_unit >= 2
-        self.n_units, self.n_values = int(is_pairable.sum()), int(per_unit[is_pairable].sum())
-        self.counts, self.clusters = data.counts, data.clusters
-        if self.n_units < len(per_unit):
-            self.counts = data.counts[is_pairable]
+        counts = data.counts.astype(float)
+        m = counts @ np.ones(len(self.values))
+        is_pairable = m >= 2
+        self.n_units, self.n_values = int(is_pairable.sum()), int(m[is_pairable].sum())
+        self.counts, self.m, self.clusters = counts, m, data.clusters
+        if self.n_units < len(m):
+            self.counts, self.m = counts[is_pairable], m[is_pairable]
             self.clusters = None if data.clusters is None else data.clusters[is_pairable]
 
     def alpha(self) -> float:
-        shares = self.counts / (self.counts.sum(axis=1) - 1.0)[:, None]
-        coincidences = self.counts.T.astype(float) @ shares
+        shares = self.counts * (1 / (self.m - 1))[:, None]
+        coincidences = self.counts.T @ shares
         np.fill_diagonal(coincidences, coincidences.diagonal() - shares.sum(axis=0))
         return float(self._alphas(coincidences[None])[0])
 
@@ -210,7 +211,7 @@ class _Coincidences:
         low, high = np.triu_indices(v)
 
         def rows_of(counts: npt.NDArray[Any]) -> Floats:
-            pairs = counts[:, low].astype(float) * counts[:, high]
+            pairs = counts[:, low] * counts[:, high].astype(float)
             pairs[:, low == high] -= counts
             return pairs / (counts.sum(axis=1) - 1.0)[:, None]
 
@@ -256,13 +257,14 @@ class _Sums:
     def __init__(self, data: ReliabilityData, *, level: Level) -> None:
         self.level, self.clusters = level, data.clusters
         unit, code, count = data.entries
-        self.m = np.bincount(unit, weights=count, minlength=data.n_units)
+        self.m: Floats = np.bincount(unit, weights=count, minlength=data.n_units).astype(float)
         is_used = self.m[unit] >= 2
-        self.unit, self.code, self.count = unit[is_used], code[is_used], count[is_used].astype(float)
+        self.unit, self.code = unit[is_used], code[is_used]
+        self.count: Floats = count[is_used].astype(float)
         self.m[self.m < 2] = 0
         self.n_units, self.n_values = int((self.m > 0).sum()), int(self.m.sum())
         self.values = data.values.astype(float) if data.is_numeric else np.arange(len(data.values), dtype=float)
-        if level != "ratio":
+        if level != "ratio" and len(self.values):
             self.values = self.values - self.values.mean()
         self.within = None if level == "ordinal" else self._within(self.values)
 
@@ -283,7 +285,9 @@ class _Sums:
 
     def _alpha(self, weights: Floats) -> float:
         """α where unit u stands weights[u] times."""
-        marginals = np.bincount(self.code, weights=self.count * weights[self.unit], minlength=len(self.values))
+        marginals: Floats = np.bincount(
+            self.code, weights=self.count * weights[self.unit], minlength=len(self.values)
+        ).astype(float)
         places, within = self.values, self.within
         if within is None:
             places = np.cumsum(marginals) - (marginals + marginals.sum()) / 2
@@ -365,20 +369,13 @@ def _penalties(data: ReliabilityData, *, weights: Weighting) -> Floats:
     return distances if weights == "linear" else distances**2
 
 
-def _codes_of_two(data: ReliabilityData, *, raters: tuple[int, int] | None) -> tuple[Codes, Codes]:
+def _codes_of_two(data: ReliabilityData) -> tuple[Codes, Codes]:
     """The units (U,) that both raters judged, and the codes (U, 2) of what they said."""
-    if data.unit is None or data.code is None or data.rater is None:
-        raise ValueError("Counts do not tell who gave which value; two raters need a table or triples.")
-    if raters is None:
-        if data.n_raters != 2:
-            raise ValueError(f"Cohen's kappa is about two raters, and there are {data.n_raters}; say which two.")
-        raters = (0, 1)
-    if len(set(raters)) != 2 or not all(0 <= rater < (data.n_raters or 0) for rater in raters):
-        raise ValueError(f"{raters} are not two of the {data.n_raters} raters, who are counted from 0.")
+    triples = data.given
+    if data.n_raters != 2:
+        raise ValueError(f"Cohen's kappa is about two raters, and there are {data.n_raters}; say which two.")
     given = np.full((data.n_units, 2), -1, dtype=np.intp)
-    for column, rater in enumerate(raters):
-        is_theirs = data.rater == rater
-        given[data.unit[is_theirs], column] = data.code[is_theirs]
+    given[triples.unit, triples.rater] = triples.value
     unit = np.flatnonzero((given >= 0).all(axis=1))
     return unit, given[unit]
 

@@ -1,9 +1,9 @@
 """Bradley–Terry scores from comparisons, with ties, position, covariates, contexts and honest errors.
 
-P(left beats right) = e^eta / (1 + e^eta), where eta = s_left - s_right + position + covariates · beta (Bradley and Terry
-1952, "Rank analysis of incomplete block designs"). Comparisons are added up by pair, and Newton's method works on the
-pairs. Items that Ford's condition keeps apart are scored in sets of their own (see `connectivity`); only a prior, asked
-for by `ridge`, puts finite numbers between them.
+P(left beats right) = e^eta / (1 + e^eta), where eta = s_left - s_right + position + covariates · beta (Bradley and
+Terry 1952, "Rank analysis of incomplete block designs"). Comparisons are added up by pair, and Newton's method works on
+the pairs. Items that Ford's condition keeps apart are scored in sets of their own (see `connectivity`); only a prior,
+asked for by `ridge`, puts finite numbers between them.
 
     fitted = fit(["a", "a", "b", "c"], ["b", "c", "c", "a"], [1, 0.5, 1, 1])
     fitted.scores, fitted.intervals(), fitted.rank_bands(), fitted.win_probabilities()
@@ -19,20 +19,34 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import coo_array, issparse
 
-from annotation.statistics.codes import Floats, Integers, Labels, Names, encode_groups, encode_items, weights_of
+from annotation.statistics.codes import (
+    Floats,
+    Integers,
+    Labels,
+    Names,
+    encode_columns,
+    pack_identifiers,
+    range_of,
+    read_groupings,
+    read_weights,
+    sort_names,
+    weights_of,
+)
 from annotation.statistics.counting import (
     LOSS,
-    SMALL_TABLE,
+    PIECE,
     TIE,
     WIN,
     Cells,
+    Outcomes,
     count_levels,
     fold,
-    levels_of,
+    is_table_worth,
     place_rows,
 )
+from annotation.statistics.estimation import Covariance
 from annotation.statistics.fits import Fit
-from annotation.statistics.pair_likelihood import Covariance, Data, Design, Groups, Settings, Ties, fit_data
+from annotation.statistics.pair_likelihood import Data, Design, Settings, Ties, fit_data, no_design
 
 
 def fit(
@@ -86,13 +100,13 @@ def fit(
         ties=ties, ridge=ridge, covariate_ridge=covariate_ridge, context_ridge=context_ridge, covariance=covariance,
         bootstrap=bootstrap, seed=seed,
     )  # fmt: skip
-    (first, second), names = encode_items(left, right, items=items)
+    (first, second), names = encode_columns(left, right, items=items)
     rows = len(first)
     if rows == 0 or len(second) != rows:
         raise ValueError(f"Comparisons need two sides of equal length, at least one, not {rows} and {len(second)}.")
     results = _read_outcomes(outcomes, labels=labels, rows=rows)
-    importance = None if weights is None else _read_weights(weights, rows=rows)
-    groupings = _read_groupings(clusters, rows=rows)
+    importance = None if weights is None else read_weights(weights, rows=rows)
+    groupings = read_groupings(clusters, rows=rows)
     columns = _read_position(position, rows=rows)
     columns |= _read_features(covariates, names=covariate_names, rows=rows, what="covariate")
     features = _read_features(contexts, names=context_names, rows=rows, what="context")
@@ -108,8 +122,8 @@ def fit(
         first, second=second, outcomes=results, names=names, weights=importance, design=design, ties=ties,
         with_rows=bool(groupings) or (bootstrap > 0 and importance is not None),
     )  # fmt: skip
-    data = data if items is not None else _drop_unseen(data)
-    fitted = fit_data(_checked(data), groupings=groupings, settings=settings)
+    _check(data)
+    fitted = fit_data(data if items is not None else _tidy_names(data), groupings=groupings, settings=settings)
     return fitted if reference is None else fitted.anchored(reference)
 
 
@@ -140,23 +154,30 @@ def fit_wins(
     counts = np.concatenate([part.data for part, _level in parts])
     if not counts.any():
         raise ValueError("There are no comparisons.")
-    _rows, cells = place_rows(
-        np.concatenate([part.row for part, _level in parts]).astype(np.intp),
-        right=np.concatenate([part.col for part, _level in parts]).astype(np.intp),
-        level=np.concatenate([np.full(part.nnz, level) for part, level in parts]),
+    placed = place_rows(
+        np.concatenate([part.row for part, _level in parts]),
+        right=np.concatenate([part.col for part, _level in parts]),
+        outcomes=Outcomes(np.concatenate([np.full(part.nnz, level) for part, level in parts]), scale=1),
         weights=counts,
         n=n,
         ordered=False,
     )
+    assert placed is not None  # the levels are ours
+    cells = placed[1]
     count = round(float(counts.sum()))
     cells = replace(cells, squares=cells.sums)
-    data = Data(names, cells=cells, design=_no_design(len(cells.left)), rows=None, count=count)
-    fitted = fit_data(_checked(data), groupings=[], settings=settings)
+    data = Data(names, cells=cells, design=no_design(len(cells.left)), rows=None, count=count)
+    _check(data)
+    fitted = fit_data(data, groupings=[], settings=settings)
     return fitted if reference is None else fitted.anchored(reference)
 
 
 def style_differences(
-    left: npt.ArrayLike, *, right: npt.ArrayLike, relative: bool = True, standardise: Literal["scale", "z", "none"] = "scale"
+    left: npt.ArrayLike,
+    *,
+    right: npt.ArrayLike,
+    relative: bool = True,
+    standardise: Literal["scale", "z", "none"] = "scale",
 ) -> Floats:
     """Covariates (N, p) that control for style, from features (N, p) of both sides: tokens, headings, lists, code.
 
@@ -182,60 +203,80 @@ def style_differences(
 
 
 def _add_up(
-    left: Integers, *, second: Integers, outcomes: npt.NDArray[Any], names: Names, weights: Floats | None,
+    left: Integers, *, second: Integers, outcomes: Outcomes, names: Names | None, weights: Floats | None,
     design: Design, ties: str, with_rows: bool,
 ) -> Data:  # fmt: skip
     """Rows that differ in nothing but their items and outcomes, added up by pair."""
-    n, ordered, count = len(names), bool(design.names), len(left)
-    rows, cells = None, None
-    if weights is None and not with_rows and 3 * n * n <= SMALL_TABLE + count:
-        table = count_levels(left, right=second, outcomes=outcomes, n=n)
-        cells = None if table is None else fold(table, ordered=ordered)
-    elif (level := levels_of(outcomes)) is not None:
-        rows, cells = place_rows(left, right=second, level=level, weights=weights, n=n, ordered=ordered)
+    ordered, count, rows = bool(design.names), len(left), None
+    by_table = weights is None and not with_rows
+
+    def count_among(n: int) -> Floats | None:
+        is_worth = by_table and n > 0 and is_table_worth(n, rows=count)
+        return count_levels(left, right=second, outcomes=outcomes, n=n) if is_worth else None
+
+    table = None
+    if names is None:  # the first rows show most identifiers: one look less at millions if they show all
+        guess = range_of(left[:PIECE], second[:PIECE])[1] + 1
+        if (table := count_among(guess)) is not None:
+            names = tuple(range(guess))
+        else:
+            (left, second), names = pack_identifiers([left, second])
+    table = count_among(len(names)) if table is None else table
+    cells = None if table is None else fold(table, ordered=ordered)
+    if cells is None and (
+        placed := place_rows(left, right=second, outcomes=outcomes, weights=weights, n=len(names), ordered=ordered)
+    ):
+        rows, cells = placed
     if cells is None:
         return _keep_rows(
-            left, second=second, outcomes=outcomes, names=names, weights=weights, design=design, ties=ties, with_rows=True
-        )
-    design = replace(
-        design, effects=np.ones((len(cells.left), len(design.names))), contexts=np.empty((len(cells.left), 0))
-    )
+            left, second=second, outcomes=outcomes, names=names, weights=weights, design=design, ties=ties,
+            with_rows=True,
+        )  # fmt: skip
+    effects, contexts = np.ones((len(cells.left), len(design.names))), np.empty((len(cells.left), 0))
+    design = replace(design, effects=effects, contexts=contexts)
     return Data(names, cells=cells, design=design, rows=rows if with_rows else None, count=count)
 
 
 def _keep_rows(
-    left: Integers, *, second: Integers, outcomes: npt.NDArray[Any], names: Names, weights: Floats | None,
+    left: Integers, *, second: Integers, outcomes: Outcomes, names: Names | None, weights: Floats | None,
     design: Design, ties: str, with_rows: bool,
 ) -> Data:  # fmt: skip
     """Every row a cell by itself: rows with features of their own, or soft labels."""
-    level, given = levels_of(outcomes), np.ones(len(left)) if weights is None else weights
+    if names is None:
+        (left, second), names = pack_identifiers([left, second])
+    level, given = outcomes.levels(), np.ones(len(left)) if weights is None else weights
     sums = np.zeros((3, len(left)))
     if level is not None:
         sums[level, np.arange(len(left))] = given
     else:
-        if not ((outcomes >= 0) & (outcomes <= 1)).all():
+        share = outcomes.values * (outcomes.scale / 2)
+        if not ((share >= 0) & (share <= 1)).all():
             raise ValueError("Outcomes must lie between 0 (the right won) and 1 (the left did), and none be missing.")
         if ties != "half":
             raise ValueError(f"Under ties={ties!r} outcomes must be 0, 1/2 or 1; soft labels need ties='half'.")
-        sums[WIN], sums[LOSS] = given * outcomes, given * (1 - outcomes)
+        sums[WIN], sums[LOSS] = given * share, given * (1 - share)
     cells = Cells(left=left.astype(np.intp), right=second.astype(np.intp), sums=sums, squares=None)
     return Data(names, cells=cells, design=design, rows=None, count=len(left))
 
 
-def _drop_unseen(data: Data) -> Data:
-    """Integers that were no item of any comparison are no items."""
+def _tidy_names(data: Data) -> Data:
+    """The names in order, without the integers that were no item of any comparison."""
     cells = data.cells
     seen = np.zeros(len(data.names), dtype=bool)
     seen[cells.left], seen[cells.right] = True, True
-    if seen.all():
+    is_identified = isinstance(data.names[0], int)
+    names = sort_names(
+        name for name, is_seen in zip(data.names, seen, strict=True) if is_seen or not is_identified
+    )  # fmt: skip
+    if names == data.names:
         return data
-    code = np.cumsum(seen) - 1
-    names = tuple(name for name, is_seen in zip(data.names, seen, strict=True) if is_seen)
+    place = {name: code for code, name in enumerate(names)}
+    code = np.array([place.get(name, 0) for name in data.names])
     return replace(data, names=names, cells=replace(cells, left=code[cells.left], right=code[cells.right]))
 
 
-def _checked(data: Data) -> Data:
-    """The data, once no item meets itself, somebody counts, and there are two items at least."""
+def _check(data: Data) -> None:
+    """Raises ValueError where an item meets itself, nobody counts, or there is one item only."""
     same = np.flatnonzero(data.cells.left == data.cells.right)
     if len(same):
         raise ValueError(f"{data.names[data.cells.left[same[0]]]!r} is compared with itself.")
@@ -243,40 +284,28 @@ def _checked(data: Data) -> Data:
         raise ValueError("A comparison needs at least two items.")
     if not data.cells.sums.any():
         raise ValueError("Every weight is 0.")
-    return data
 
 
-def _no_design(cells: int) -> Design:
-    return Design(effects=np.empty((cells, 0)), names=(), penalties=(), contexts=np.empty((cells, 0)), context_names=())
-
-
-def _read_outcomes(outcomes: Any, *, labels: Mapping[Any, float] | None, rows: int) -> npt.NDArray[Any]:
+def _read_outcomes(outcomes: Any, *, labels: Mapping[Any, float] | None, rows: int) -> Outcomes:
     if labels is not None:
+        if not all(0 <= value <= 1 for value in labels.values()):
+            raise ValueError("labels must turn names into outcomes between 0 (the right won) and 1 (the left did).")
+        levels = {name: round(2 * value) for name, value in labels.items()}
+        if all(levels[name] == 2 * value for name, value in labels.items()):
+            return Outcomes(_of_length(weights_of(outcomes, table=levels, kind=np.int8), rows=rows), scale=1)
         outcomes = weights_of(outcomes, table=labels)
     if np.ndim(outcomes) == 0:
-        return np.full(rows, float(outcomes))
+        return Outcomes(np.full(rows, float(outcomes)))
     results = np.asarray(outcomes)
     if results.dtype.kind not in "iufb":
         raise ValueError("Outcomes must be numbers, or names that labels turns into numbers.")
-    if results.shape != (rows,):
-        raise ValueError(f"Outcomes must have shape ({rows},), not {results.shape}.")
-    return results
+    return Outcomes(_of_length(results, rows=rows))
 
 
-def _read_weights(weights: npt.ArrayLike, *, rows: int) -> Floats:
-    given = np.asarray(weights, dtype=float)
-    if given.shape != (rows,) or not np.isfinite(given).all() or given.min() < 0:
-        raise ValueError(f"Weights must be {rows} finite numbers of 0 or more.")
-    return given
-
-
-def _read_groupings(clusters: Labels | tuple[Labels, Labels] | None, *, rows: int) -> list[Groups]:
-    if clusters is None:
-        return []
-    groupings = clusters if isinstance(clusters, tuple) and len(clusters) != rows else (clusters,)
-    if len(groupings) > 2:
-        raise ValueError("One grouping or two can be clustered by, no more.")
-    return [encode_groups(grouping, rows=rows)[0] for grouping in groupings]
+def _of_length(outcomes: npt.NDArray[Any], *, rows: int) -> npt.NDArray[Any]:
+    if outcomes.shape != (rows,):
+        raise ValueError(f"Outcomes must have shape ({rows},), not {outcomes.shape}.")
+    return outcomes
 
 
 def _read_position(position: bool | npt.ArrayLike, *, rows: int) -> dict[str, Floats]:

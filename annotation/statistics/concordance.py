@@ -86,7 +86,8 @@ def kendall_w(
         drawn = [_w(table, weights=weights) for weights in draw_weights(len(table), sampling=sampling)]
         interval = percentile_interval(np.concatenate(drawn), sampling=sampling) if drawn else NOWHERE
     undefined = "" if math.isfinite(value) else ALL_TIED
-    return Agreement(value, interval, confidence, *table.shape, table.size, undefined)
+    items, raters = table.shape
+    return Agreement(value, interval, confidence, items, raters, table.size, undefined)
 
 
 def concordance_by_slate(

@@ -15,6 +15,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from annotation.statistics.codes import range_of
+
 Integers: TypeAlias = npt.NDArray[np.integer[Any]]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -50,38 +52,68 @@ def compiled(*, rows: int) -> ModuleType | None:
 def _import_loops() -> ModuleType | None:
     try:
         from annotation.statistics import loops
-    except ImportError:
+    except (ImportError, RuntimeError):  # not installed, made for another numpy, or nowhere to keep what it compiles
         return None
     return loops
 
 
-def count_levels(left: Integers, *, right: Integers, outcomes: npt.NDArray[Any], n: int) -> Floats | None:
-    """How often each (left, right) ended in a loss, tie, win: (3, n, n). None where an outcome is none of 0, 1/2, 1.
+@dataclass(frozen=True)
+class Outcomes:
+    """N outcomes: `values` times `scale` is twice the outcome of the left, 0, 1, 2 for a loss, a tie, a win."""
 
-    Codes must be below `n`: nobody looks again.
+    values: npt.NDArray[Any]
+    scale: int = 2
+
+    def levels(self, rows: slice = slice(None)) -> npt.NDArray[np.intp] | None:
+        """0, 1, 2 for loss, tie, win of some rows; None where an outcome is none of 0, 1/2, 1."""
+        doubled = self.values[rows] * self.scale
+        with np.errstate(invalid="ignore"):
+            level = doubled.astype(np.intp)
+        return level if level.min() >= 0 and level.max() <= 2 and (level == doubled).all() else None
+
+
+def count_levels(left: Integers, *, right: Integers, outcomes: Outcomes, n: int) -> Floats | None:
+    """How often each (left, right) ended in a loss, tie, win: (3, n, n).
+
+    None where an outcome is none of 0, 1/2, 1, or a code none of 0 … n - 1.
     """
-    if loops := compiled(rows=len(left)):
-        known, counts = loops.tally(left, right, outcomes, n)
-        return counts.astype(float) if known else None
-    counts = np.zeros(3 * n * n, dtype=np.int64)
+    counts = _tally(left, right=right, outcomes=outcomes, n=n, keys=np.empty(0, dtype=np.intp))
+    return None if counts is None else _planes(counts, n=n)
+
+
+def _tally(
+    left: Integers, *, right: Integers, outcomes: Outcomes, n: int, keys: npt.NDArray[np.intp]
+) -> npt.NDArray[np.int64] | None:
+    """The same as a flat table (n, n, 3); and, in `keys` (N,) unless it is empty, where each row stands in it."""
+    counts, loops = np.zeros(3 * n * n, dtype=np.int64), compiled(rows=len(left))
+    if loops is not None:
+        known = loops.tally(left, right, outcomes.values, outcomes.scale, n, counts, keys)
+        return counts if known else None
     for start in range(0, len(left), PIECE):
-        piece = slice(start, start + PIECE)
-        key = levels_of(outcomes[piece])
-        if key is None:
+        rows = slice(start, start + PIECE)
+        level, sides = outcomes.levels(rows), (left[rows], right[rows])
+        lowest, highest = range_of(*sides)
+        if level is None or lowest < 0 or highest >= n:
             return None
-        for codes in (left, right):
-            key *= n
-            key += codes[piece]
+        key = sides[0].astype(np.intp)
+        key *= n
+        key += sides[1]
+        key *= 3
+        key += level
         counts += np.bincount(key, minlength=len(counts))
-    return counts.reshape(3, n, n).astype(float)
+        if len(keys):
+            keys[rows] = key
+    return counts
 
 
-def levels_of(outcomes: npt.NDArray[Any]) -> npt.NDArray[np.intp] | None:
-    """0, 1, 2 for loss, tie, win, shape (N,); None where an outcome is none of 0, 1/2, 1."""
-    doubled = outcomes * 2
-    with np.errstate(invalid="ignore"):
-        level = doubled.astype(np.intp)
-    return level if level.min() >= 0 and level.max() <= 2 and (level == doubled).all() else None
+def _planes(counts: npt.NDArray[Any], *, n: int) -> Floats:
+    """A flat table (n, n, 3) as (3, n, n)."""
+    return counts.reshape(n, n, 3).transpose(2, 0, 1).astype(float, order="C")
+
+
+def is_table_worth(n: int, *, rows: int) -> bool:
+    """Whether a table of n x n pairs is small beside the rows, or small at all."""
+    return 3 * n * n <= SMALL_TABLE + rows
 
 
 def fold(table: Floats, *, squares: Floats | None = None, ordered: bool) -> Cells:
@@ -90,7 +122,7 @@ def fold(table: Floats, *, squares: Floats | None = None, ordered: bool) -> Cell
     Unless `ordered`, (b, a) is turned round and added to (a, b), a < b.
     """
     turned = table if ordered else np.triu(table + table[::-1].transpose(0, 2, 1))
-    left, right = np.nonzero(turned.sum(axis=0))
+    left, right = np.nonzero(turned[LOSS] + turned[TIE] + turned[WIN])
     sums = turned[:, left, right]
     if squares is None:
         return Cells(left=left, right=right, sums=sums, squares=sums)
@@ -107,38 +139,46 @@ class Rows:
 
 
 def place_rows(
-    left: Integers, *, right: Integers, level: Integers, weights: Floats | None, n: int, ordered: bool
-) -> tuple[Rows, Cells]:
-    """Rows and the cells that they fall into; unless `ordered`, a row with left > right is turned round."""
-    squares = None if weights is None else weights * weights
-    key = (level * n + left) * n + right
-    if 3 * n * n > SMALL_TABLE + len(key):
-        return _place_sparse_rows(key, weights=weights, squares=squares, n=n, ordered=ordered)
-    table, squared = (_add(key, weights=values, size=3 * n * n) for values in (weights, squares))
-    shape = (3, n, n)
-    cells = fold(
-        table.reshape(shape), squares=None if weights is None else squared.reshape(shape), ordered=ordered
-    )  # fmt: skip
-    lookup, places = np.zeros(shape, dtype=np.intp), np.arange(cells.sums.size).reshape(3, -1)
+    left: Integers, *, right: Integers, outcomes: Outcomes, weights: Floats | None, n: int, ordered: bool
+) -> tuple[Rows, Cells] | None:
+    """Rows and the cells that they fall into; unless `ordered`, a row with left > right is turned round.
+
+    None as in `count_levels`.
+    """
+    if not is_table_worth(n, rows=len(left)):
+        return _place_among_many(left, right=right, outcomes=outcomes, weights=weights, n=n, ordered=ordered)
+    key = np.empty(len(left), dtype=np.intp)
+    counts = _tally(left, right=right, outcomes=outcomes, n=n, keys=key)
+    if counts is None:
+        return None
+    table, squared = _planes(counts, n=n), None
+    if weights is not None:
+        table, squared = (_planes(add_at(key, weights=part, size=3 * n * n), n=n) for part in (weights, weights**2))
+    cells = fold(table, squares=squared, ordered=ordered)
+    lookup, places = np.zeros((n, n, 3), dtype=np.intp), np.arange(cells.sums.size).reshape(3, -1).T
     if not ordered:
-        lookup[:, cells.right, cells.left] = places[::-1]
-    lookup[:, cells.left, cells.right] = places
-    return Rows(place=lookup.ravel()[key], weights=weights), cells
+        lookup[cells.right, cells.left] = places[:, ::-1]
+    lookup[cells.left, cells.right] = places
+    return Rows(place=lookup.ravel().take(key), weights=weights), cells
 
 
-def _place_sparse_rows(
-    key: npt.NDArray[np.intp], *, weights: Floats | None, squares: Floats | None, n: int, ordered: bool
-) -> tuple[Rows, Cells]:
-    """The same among so many items that a table of n x n would be mostly empty."""
-    level, left, right = key // (n * n), key // n % n, key % n
+def _place_among_many(
+    left: Integers, *, right: Integers, outcomes: Outcomes, weights: Floats | None, n: int, ordered: bool
+) -> tuple[Rows, Cells] | None:
+    """The same among so many items that a table of n x n would be mostly empty: by sorting the pairs."""
+    level, (lowest, highest) = outcomes.levels(), range_of(left, right)
+    if level is None or lowest < 0 or highest >= n:
+        return None
     if not ordered:
         level = np.where(left > right, 2 - level, level)
         left, right = np.minimum(left, right), np.maximum(left, right)
-    pairs, cell = np.unique(left * n + right, return_inverse=True)
+    pairs, cell = np.unique(left.astype(np.intp) * n + right, return_inverse=True)
     place, size = level * len(pairs) + cell, 3 * len(pairs)
-    sums, squared = (_add(place, weights=values, size=size).reshape(3, -1) for values in (weights, squares))
+    squares = None if weights is None else weights**2
+    sums, squared = (add_at(place, weights=part, size=size).reshape(3, -1) for part in (weights, squares))
     return Rows(place=place, weights=weights), Cells(pairs // n, right=pairs % n, sums=sums, squares=squared)
 
 
-def _add(places: npt.NDArray[np.intp], *, weights: Floats | None, size: int) -> Floats:
-    return np.bincount(places, weights=weights, minlength=size).astype(float, copy=False)
+def add_at(places: Integers, *, weights: Floats | None, size: int) -> Floats:
+    """The weights, 1 each where there are none, added up by place: (size,)."""
+    return np.asarray(np.bincount(places, weights=weights, minlength=size), dtype=float)

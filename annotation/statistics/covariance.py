@@ -21,30 +21,36 @@ Integers: TypeAlias = npt.NDArray[np.integer[Any]]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 
-def laplacian(left: Integers, *, right: Integers, weights: Floats, n: int) -> Floats:
-    """The sum over e of weights[e] d d', d being +1 at left[e] and -1 at right[e]: (n, n)."""
-    both = np.bincount(left * n + right, weights=weights, minlength=n * n).reshape(n, n)
-    both = both + both.T
-    total = -both
-    total[np.diag_indices(n)] += both.sum(axis=1)
+def laplacian_of(pairs: Floats) -> Floats:
+    """The sum over pairs (i, j) of pairs[i, j] d d', (n, n), d being +1 at i and -1 at j."""
+    total = -(pairs + pairs.T)
+    total[np.diag_indices(len(total))] -= total.sum(axis=1)
     return total
 
 
-def sum_outer_products(groups: Integers, *, columns: Integers, entries: Floats, size: int) -> Floats:
+def sum_outer_products(
+    groups: Integers,
+    *,
+    columns: Integers,
+    entries: Floats,
+    size: int,
+    place: Integers | None = None,
+    weights: Floats | None = None,
+) -> Floats:
     """The sum over groups of u u', (size, size), u the sum of the group's rows.
 
-    `groups`: (N,) codes; row r has `entries[r, k]` in column `columns[r, k]`, both (N, k).
+    `groups`: (N,) codes. Row r has `entries[p, k]` in column `columns[p, k]`, times `weights[r]`; p is `place[r]`, or r
+    itself where that is not given, so that rows that are alike need to be written out only once.
     """
-    loops = compiled(rows=len(groups))
-    if loops is None:
-        place = (np.repeat(groups, columns.shape[1]), columns.ravel())
-        sums = csr_array((entries.ravel(), place), shape=(int(groups.max()) + 1, size))
-        return np.asarray((sums.T @ sums).todense())
-    in_order = bool((groups[1:] >= groups[:-1]).all())
-    order = np.arange(len(groups)) if in_order else np.argsort(groups, kind="stable")
-    total = np.zeros((size, size))
-    loops.add_outer_products(order, groups, columns, np.ascontiguousarray(entries), total, columns.shape[1])
-    return total + total.T - np.diag(np.diag(total))
+    place = np.arange(len(groups)) if place is None else place
+    if loops := compiled(rows=len(groups)):
+        given = np.empty(0) if weights is None else weights
+        total = loops.sum_outer_products(groups, place, given, columns, entries, size)
+        return np.asarray(total + total.T - np.diag(np.diag(total)))
+    values = entries[place] if weights is None else entries[place] * weights[:, None]
+    at = (np.repeat(groups, columns.shape[1]), columns[place].ravel())
+    sums = csr_array((values.ravel(), at), shape=(int(groups.max()) + 1, size))
+    return np.asarray((sums.T @ sums).todense())
 
 
 def combine_groupings(
@@ -81,6 +87,18 @@ def constants(component: npt.NDArray[np.intp]) -> Floats:
     """The projection on vectors that are constant on each component, (n, n)."""
     together = component[:, None] == component[None, :]
     return np.asarray(together / together.sum(axis=1)[:, None])
+
+
+def ground(information: Floats, *, constants: Floats) -> Floats:
+    """The information (P, P), in place, with something in the directions in which it has nothing.
+
+    Without a prior, a constant added to all scores of a component changes nothing. These directions are filled to a
+    typical size; they are orthogonal to all others, so that no step goes there and `centre` takes them out again.
+    """
+    items = information[: len(constants), : len(constants)]
+    if len(items):
+        items += constants * (np.trace(items) / len(items))
+    return information
 
 
 def centre(covariance: Floats, *, component: npt.NDArray[np.intp]) -> Floats:

@@ -122,7 +122,7 @@ class Fit:
     @property
     def standard_errors(self) -> Floats:
         """Of the scores, (n,). They depend on the anchor; compare items by `difference_errors`."""
-        return np.sqrt(np.diag(self._covariance))
+        return np.sqrt(np.maximum(np.diag(self._covariance), 0.0))
 
     def intervals(self, *, level: float = 0.95, method: Literal["normal", "bootstrap"] = "normal") -> Floats:
         """Lower and upper bound of each score, (n, 2): normal, or percentiles of the bootstrap samples."""
@@ -196,7 +196,7 @@ class Fit:
         *,
         level: float = 0.95,
         method: Literal["max-t", "bonferroni", "holm"] = "max-t",
-        draws: int = 4000,
+        draws: int = 2000,
         seed: int = 0,
     ) -> Floats:
         """Lowest and highest rank of each item in its component, (n, 2), that hold for all items at once.
@@ -270,7 +270,7 @@ class Fit:
             root = vectors * np.sqrt(np.maximum(values, 0.0))
             a, b = np.triu_indices(len(here), 1)
             errors = self.difference_errors[here[a], here[b]]
-            a, b, errors = (part[errors > 0] for part in (a, b, errors))
+            a, b, errors = a[errors > 0], b[errors > 0], errors[errors > 0]
             largest = np.empty(draws)
             for draw in range(draws):
                 z = root @ rng.standard_normal(len(here))

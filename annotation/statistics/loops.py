@@ -16,45 +16,129 @@ Integers = npt.NDArray[np.integer[Any]]
 
 
 @njit(cache=True, nogil=True)
-def tally(left: Integers, right: Integers, outcomes: npt.NDArray[Any], n: int) -> tuple[bool, npt.NDArray[np.int64]]:
-    """Counts by (left, right, 2 * outcome), (3, n, n); False where an outcome is none of 0, 1/2, 1."""
-    counts = np.zeros((3, n, n), dtype=np.int64)
+def tally(
+    left: Integers,
+    right: Integers,
+    outcomes: npt.NDArray[Any],
+    scale: int,
+    n: int,
+    counts: npt.NDArray[np.int64],
+    keys: npt.NDArray[np.intp],
+) -> bool:
+    """Count by (left, right, level) in `counts`, (n * n * 3), and write into `keys` where each row was counted, unless
+    that is empty. False where outcome times scale is no level 0, 1, 2, or a code none of 0 … n - 1.
+
+    Unsigned integers spare the check for places counted from the end.
+    """
+    items, keeps = np.uint64(n), len(keys) > 0
     for row in range(left.size):
-        doubled = outcomes[row] * 2
-        level = int(doubled)
-        if level != doubled or level < 0 or level > 2:
-            return False, counts
-        counts[level, left[row], right[row]] += 1
-    return True, counts
+        doubled = outcomes[row] * scale
+        level, a, b = np.int64(doubled), np.uint64(left[row]), np.uint64(right[row])
+        if level != doubled or np.uint64(level) > np.uint64(2) or a >= items or b >= items:
+            return False
+        key = (a * items + b) * np.uint64(3) + np.uint64(level)
+        counts[key] += 1
+        if keeps:
+            keys[row] = key
+    return True
 
 
 @njit(cache=True, nogil=True)
-def add_outer_products(
-    order: Integers, groups: Integers, columns: Integers, entries: Floats, total: Floats, width: int
-) -> None:
-    """Add u u' to `total` (P, P) for each group, u the sum of its rows; `order` sorts the rows by `groups`.
+def sum_outer_products(
+    groups: Integers, place: Integers, weights: Floats, columns: Integers, entries: Floats, size: int
+) -> Floats:
+    """The sum over groups of u u', (size, size), one triangle of it or the other; u is the sum of a group's rows.
 
-    Row r has entries[r, k] in column columns[r, k], k < width. Of u_i u_j and u_j u_i only one is added.
+    Row r has weights[r] entries[place[r], k] in column columns[place[r], k]; no weights are weights of 1.
     """
-    sums = np.zeros(total.shape[0])
-    touched = np.empty(total.shape[0], dtype=np.int64)
-    seen = np.zeros(total.shape[0], dtype=np.bool_)
-    at, rows = 0, order.size
+    for row in range(1, len(groups)):
+        if groups[row] < groups[row - 1]:
+            return sum_in_order(*order_rows(groups, place, weights), columns, entries, size)
+    return sum_in_order(groups, place, weights, columns, entries, size)
+
+
+@njit(cache=True, nogil=True)
+def order_rows(groups: Integers, place: Integers, weights: Floats) -> tuple[Integers, Integers, Floats]:
+    """Groups, places and weights in ascending order of the groups, by counting."""
+    ends = np.zeros(groups.max() + 2, dtype=np.int64)
+    for group in groups:
+        ends[np.uint64(group + 1)] += 1
+    ends = np.cumsum(ends)
+    places, factors = np.empty(len(place), dtype=np.uint32), np.empty(len(weights))
+    for row in range(len(groups)):
+        group = np.uint64(groups[row])
+        places[np.uint64(ends[group])] = place[row]
+        if len(factors):
+            factors[np.uint64(ends[group])] = weights[row]
+        ends[group] += 1
+    in_order, at = np.empty(len(groups), dtype=np.uint32), 0
+    for group in range(len(ends) - 1):
+        while at < ends[group]:
+            in_order[at] = group
+            at += 1
+    return in_order, places, factors
+
+
+@njit(cache=True, nogil=True)
+def sum_in_order(
+    groups: Integers, place: Integers, weights: Floats, columns: Integers, entries: Floats, size: int
+) -> Floats:
+    """`sum_outer_products` of rows in ascending order of the groups."""
+    total, sums = np.zeros((size, size)), np.zeros(size)
+    touched, seen = np.empty(size, dtype=np.uint64), np.zeros(size, dtype=np.bool_)
+    at, rows = 0, len(groups)
     while at < rows:
-        group, met = groups[order[at]], 0
-        while at < rows and groups[order[at]] == group:
-            row = order[at]
-            for k in range(width):
-                column = columns[row, k]
+        group, met = groups[at], 0
+        while at < rows and groups[at] == group:
+            row = np.uint64(place[at])
+            for k in range(columns.shape[1]):
+                column, entry = np.uint64(columns[row, k]), entries[row, k]
                 if not seen[column]:
                     seen[column] = True
                     touched[met] = column
                     met += 1
-                sums[column] += entries[row, k]
+                sums[column] += weights[at] * entry if len(weights) else entry
             at += 1
         for a in range(met):
+            row_of, scale = total[touched[a]], sums[touched[a]]
             for b in range(a + 1):
-                total[touched[a], touched[b]] += sums[touched[a]] * sums[touched[b]]
+                row_of[touched[b]] += scale * sums[touched[b]]
         for a in range(met):
             sums[touched[a]] = 0.0
             seen[touched[a]] = False
+    return total
+
+
+@njit(cache=True, nogil=True)
+def sweep_rankings(
+    order: Integers,
+    chooses: npt.NDArray[np.bool_],
+    worth: Floats,
+    weights: Floats,
+    gradient: Floats,
+    pairs: Floats,
+) -> float:
+    """Log likelihood of rankings without ties; adds to `gradient` (n + 1,) and, a above b, to `pairs` (n + 1, n + 1).
+
+    `order`, `chooses`: (K, N). The formulas stand in `RankingLikelihood._piece`.
+    """
+    width, count = order.shape
+    at, left, value = np.empty(width), np.empty(width), 0.0
+    for row in range(count):
+        rest = 0.0
+        for k in range(width - 1, -1, -1):
+            at[k] = worth[order[k, row]]
+            rest += at[k]
+            left[k] = rest
+        inverses, squares = 0.0, 0.0
+        for a in range(width):
+            item = order[a, row]
+            if chooses[a, row]:
+                value += weights[row] * np.log(at[a] / left[a])
+                gradient[item] += weights[row]
+                inverses += 1 / left[a]
+                squares += 1 / (left[a] * left[a])
+            gradient[item] -= weights[row] * at[a] * inverses
+            for b in range(a + 1, width):
+                pairs[item, order[b, row]] += weights[row] * at[a] * at[b] * squares
+    return value

@@ -28,11 +28,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Maximum:
-    """Where the maximum is, how many steps it took, and the function there."""
+    """Where the maximum is, and how many steps it took."""
 
     point: Floats
     iterations: int
-    there: Evaluation
 
 
 class NoMaximumError(ValueError):
@@ -55,23 +54,22 @@ def maximise(function: Callable[[Floats], Evaluation], *, start: Floats, accurac
         decrement = float(there.gradient @ step)
         if failed or not np.isfinite(decrement):
             break
-        size, smallest = 1.0, float(np.abs(step).max(initial=0.0)) <= accuracy
-        rounding = 1e-12 * abs(there.value)
+        if float(np.abs(step).max()) <= accuracy:
+            return Maximum(point=point + step, iterations=iteration)
+        size, rounding = 1.0, 1e-12 * abs(there.value)
         for _halving in range(HALVINGS):
             candidate = function(point + size * step)
-            if smallest or candidate.value >= there.value + 0.1 * size * decrement - rounding:
+            if candidate.value >= there.value + 0.1 * size * decrement - rounding:
                 break
             size /= 2
         point, there = point + size * step, candidate
-        if smallest:
-            return Maximum(point=point, iterations=iteration, there=there)
     raise NoMaximumError("The likelihood has no single finite maximum.", point=point)
 
 
-def invert(information: Floats) -> Floats:
-    """The inverse of a positive definite matrix. Raises ValueError where it is not one."""
+def invert(information: Floats) -> Floats | None:
+    """The inverse of a positive definite matrix, None where it is not one."""
     factor, failed = lapack.dpotrf(information)
     if failed:
-        raise ValueError("The information is singular.")
+        return None
     inverse, _failed = lapack.dpotri(factor, overwrite_c=True)
     return np.asarray(np.triu(inverse) + np.triu(inverse, 1).T)

@@ -51,21 +51,30 @@ class Agreement:
         }
 
 
+@dataclass(frozen=True)
+class Triples:
+    """N values, one a row: whose unit, by which rater, which value; codes (N,)."""
+
+    unit: Codes
+    rater: Codes
+    value: Codes
+
+
 @dataclass(frozen=True, eq=False)
 class ReliabilityData:
-    """N values given to U units by R raters, coded by V distinct values in ascending order.
+    """What U units were given by R raters, in terms of V distinct values in ascending order.
 
-    `unit`, `code`, `rater`: (N,), a value a row, all None where only `given_counts` (U, V) are known. `clusters`: (U,)
-    says which units belong together and are drawn together by a bootstrap; None: each by itself.
+    One of three is there: `table` (U, R) of codes of values, -1 where one is missing; `triples`; or `tally` (U, V), how
+    often each unit was given each value, with raters unknown. `clusters` (U,) says which units belong together and are
+    drawn together by a bootstrap; without it each is drawn by itself.
     """
 
     values: npt.NDArray[Any]
     n_units: int
     n_raters: int | None
-    unit: Codes | None = None
-    code: Codes | None = None
-    rater: Codes | None = None
-    given_counts: npt.NDArray[Any] | None = None
+    table: Codes | None = None
+    triples: Triples | None = None
+    tally: npt.NDArray[Any] | None = None
     clusters: Codes | None = None
 
     @classmethod
@@ -79,11 +88,7 @@ class ReliabilityData:
         array = _as_table(table)
         units, raters = array.shape
         code, values = encode_values(array.ravel(), missing=missing)
-        unit, rater = np.repeat(np.arange(units), raters), np.tile(np.arange(raters), units)
-        if code.min() < 0:
-            is_given = code >= 0
-            code, unit, rater = code[is_given], unit[is_given], rater[is_given]
-        return cls(values, units, raters, unit, code, rater, clusters=_clusters_of(clusters, units=units))
+        return cls(values, units, raters, table=code.reshape(array.shape), clusters=_clusters_of(clusters, units=units))
 
     @classmethod
     def from_triples(
@@ -110,10 +115,8 @@ class ReliabilityData:
             if (grouped[unit] != by_row).any():
                 raise ValueError("A unit stands in two clusters.")
         code, distinct = encode_values(array)
-        if code.min() < 0:
-            is_given = code >= 0
-            unit, rater, code = unit[is_given], rater[is_given], code[is_given]
-        return cls(distinct, n_units, n_raters, unit, code, rater, clusters=grouped)
+        triples = _drop_missing(Triples(unit, rater, code))
+        return cls(distinct, n_units, n_raters, triples=triples, clusters=grouped)
 
     @classmethod
     def from_counts(
@@ -137,26 +140,53 @@ class ReliabilityData:
             raise ValueError(f"There are {array.shape[1]} columns of counts and {named.size} values.")
         if named.dtype.kind in "iuf" and not (np.isfinite(named).all() and (np.diff(named) > 0).all()):
             raise ValueError("Values must ascend.")
-        return cls(named, len(array), None, given_counts=array, clusters=_clusters_of(clusters, units=len(array)))
+        return cls(named, len(array), None, tally=array, clusters=_clusters_of(clusters, units=len(array)))
 
     @cached_property
     def counts(self) -> npt.NDArray[Any]:
         """How many raters gave each unit each value, (U, V)."""
-        if self.given_counts is not None:
-            return self.given_counts
-        assert self.unit is not None and self.code is not None
         v = len(self.values)
-        return np.bincount(self.unit * v + self.code, minlength=self.n_units * v).reshape(self.n_units, v)
+        if self.tally is not None:
+            return self.tally
+        if self.table is not None:
+            gaps = int(self.table.min() < 0)  # a column in front for what is missing
+            key = self.table + (np.arange(self.n_units) * (v + gaps) + gaps)[:, None]
+            counted = np.bincount(key.ravel(), minlength=self.n_units * (v + gaps))
+            return counted.reshape(self.n_units, v + gaps)[:, gaps:]
+        given = self.given
+        return np.bincount(given.unit * v + given.value, minlength=self.n_units * v).reshape(self.n_units, v)
 
     @cached_property
     def entries(self) -> tuple[Codes, Codes, npt.NDArray[Any]]:
-        """The counts that are not zero, by unit and value: unit, code, count."""
-        if self.given_counts is not None:
-            unit, code = np.nonzero(self.given_counts)
-            return unit, code, self.given_counts[unit, code]
-        assert self.unit is not None and self.code is not None
-        key, count = np.unique(self.unit * len(self.values) + self.code, return_counts=True)
+        """The counts that are not zero, by unit and then by value: unit, value, count."""
+        if self.tally is not None:
+            unit, value = np.nonzero(self.tally)
+            return unit, value, self.tally[unit, value]
+        given = self.given
+        key, count = np.unique(given.unit * len(self.values) + given.value, return_counts=True)
         return key // len(self.values), key % len(self.values), count
+
+    @cached_property
+    def given(self) -> Triples:
+        """Who gave which value. Raises ValueError where only counts are known."""
+        if self.triples is not None:
+            return self.triples
+        if self.table is None:
+            raise ValueError("Counts do not tell who gave which value; that needs a table or triples.")
+        units, raters = self.table.shape
+        unit, rater = np.repeat(np.arange(units), raters), np.tile(np.arange(raters), units)
+        return _drop_missing(Triples(unit, rater, self.table.ravel()))
+
+    def of_raters(self, *raters: int) -> ReliabilityData:
+        """What these raters alone said, renumbered in this order. Raises ValueError for others than there are."""
+        if len(set(raters)) < len(raters) or not all(0 <= rater < (self.n_raters or 0) for rater in raters):
+            raise ValueError(f"{raters} are not {len(raters)} of the {self.n_raters} raters, who are counted from 0.")
+        number = np.full(self.n_raters or 0, -1)
+        number[list(raters)] = np.arange(len(raters))
+        rater = number[self.given.rater]
+        kept = rater >= 0
+        triples = Triples(self.given.unit[kept], rater[kept], self.given.value[kept])
+        return ReliabilityData(self.values, self.n_units, len(raters), triples=triples, clusters=self.clusters)
 
     @property
     def is_numeric(self) -> bool:
@@ -228,6 +258,13 @@ def _without_objects(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if not all(value is None or isinstance(value, str) for value in values):
             raise ValueError("Values must be numbers or texts, and not both.") from None
         return np.array(["" if value is None else value for value in values])
+
+
+def _drop_missing(triples: Triples) -> Triples:
+    if not len(triples.value) or triples.value.min() >= 0:
+        return triples
+    kept = triples.value >= 0
+    return Triples(triples.unit[kept], triples.rater[kept], triples.value[kept])
 
 
 def _clusters_of(clusters: Labels | None, *, units: int) -> Codes | None:

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_GET, require_http_methods
 
+from annotation.agreement import measure_alpha
 from annotation.domain.projects import create_project, publish_guidelines
 from annotation.domain.tasks import Task, TaskRefused, task_of
 from annotation.forms.projects import GuidelinesForm, ProjectForm
@@ -21,6 +22,7 @@ from annotation.models import Guidelines, Membership, Project
 from annotation.queries import annotator_progress, latest_guidelines, project_overview
 from annotation.rules import can, projects_for_user, require_membership
 from annotation.templatetags.plots import interval_rows
+from annotation.views.agreement import NEWEST_SLATES, RESAMPLES
 from annotation.views.ranking import progress_text
 
 STEP_ACTIONS = {
@@ -90,6 +92,7 @@ def project_detail(request: HttpRequest, slug: str) -> HttpResponse:
     overview = project_overview(membership.project)
     context |= {
         "overview": overview,
+        "alpha": measure_alpha(membership.project, newest_slates=NEWEST_SLATES, resamples=RESAMPLES),
         "circle": circle_stations(overview),
         "report_rows": interval_rows(overview["latest_report"]),
         "step_url": _step_url(membership, overview["next_step"]["url_name"]),

@@ -277,6 +277,7 @@ def slate_context(
         "strengths": strength_options(task, chosen=entered.get("strength")) if task.is_pair else [],
         "all_bad": bool(entered.get("all_bad")),
         "rationale": entered.get("rationale", ""),
+        "active_ms": entered.get("active_ms", ""),
         "highlights_json": json.dumps([asdict(highlight) for highlight in entered.get("highlights", [])]),
         "action": action or reverse("rank_submit", kwargs={"slug": membership.project.slug}),
     }

@@ -34,7 +34,10 @@ MO_MAGIC = 0x950412DE
 
 @dataclass
 class Entry:
-    """One message of a .po: its English forms (two where there is a plural) and what they became."""
+    """One message of a .po: its English forms (two where there is a plural) and what they became.
+
+    A context stands before the first form, parted from it by \\x04 as in a .mo.
+    """
 
     ids: list[str] = field(default_factory=list)
     translations: list[str] = field(default_factory=list)
@@ -45,19 +48,22 @@ def read_po(text: str) -> list[Entry]:
     """The entries of a .po without its header and its obsolete lines; what is not known here raises."""
     entries = []
     for block in re.split(r"\n\s*\n", text):
-        entry, current = Entry(), None
+        entry, context, current = Entry(), [], None
         for line in block.splitlines():
             if line.startswith("#,"):
                 entry.flags |= {flag.strip() for flag in line[2:].split(",")}
             if line.startswith("#") or not line.strip():
                 continue
-            parts = re.fullmatch(r'(?:(msgid|msgid_plural|msgstr(?:\[\d\])?) )?(".*")', line)
+            parts = re.fullmatch(r'(?:(msgctxt|msgid|msgid_plural|msgstr(?:\[\d\])?) )?(".*")', line)
             assert parts is not None, f"not a line this reader knows: {line}"
             if parts[1]:
-                current = entry.ids if parts[1].startswith("msgid") else entry.translations
+                known = {"msgctxt": context, "msgid": entry.ids, "msgid_plural": entry.ids}
+                current = known.get(parts[1], entry.translations)
                 current.append("")
             assert current is not None, f"a string before any keyword: {line}"
             current[-1] += ast.literal_eval(parts[2])
+        if context:
+            entry.ids[0] = f"{context[0]}\x04{entry.ids[0]}"
         if entry.ids and entry.ids != [""]:
             entries.append(entry)
     return entries

@@ -53,6 +53,7 @@ ROWS = {
     "practice_result": Row({"get": "annotate"}, part="number"),
     "practice_remove": Row({"post": "manage"}, part="number"),
     "practice_add": Row({"post": "manage"}, part="pk"),
+    "agreement": Row({"get": "review"}),
     "prompt_list": Row({"get": "review"}),
     "prompt_detail": Row({"get": "review"}, part="pk"),
     "snapshot_list": Row({"get": "export", "post": "export"}),

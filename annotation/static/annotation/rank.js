@@ -9,7 +9,7 @@
 import * as answers from "./ranking/answers.js";
 import { ActiveClock } from "./ranking/clock.js";
 import { watchCompare } from "./ranking/compare.js";
-import { closeByPressBeside, watchBoxes } from "./ranking/dialogs.js";
+import { watchBoxes, watchDialogs } from "./ranking/dialogs.js";
 import * as drafts from "./ranking/drafts.js";
 import { watchEditor } from "./ranking/editor.js";
 import { tell as tellOfFlag } from "./ranking/flags.js";
@@ -77,7 +77,7 @@ watchBoxes();
 watchSelection();
 watchEditor();
 watchCompare();
-closeByPressBeside();
+watchDialogs();
 drafts.watchDrafts();
 sending.watchSending();
 enrich(slate.form).then((hasChanged) => { if (hasChanged) paint(); }).then(() => makeReachable(slate.form));

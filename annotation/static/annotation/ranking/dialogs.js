@@ -1,21 +1,36 @@
 /* Dialogs, which take all keys while they are open (the browser gives the focus back after them), and the small boxes behind a summary. */
 import { slate } from "./page.js";
 
+const waiting = new Map();
+
 export const isOpen = () => document.querySelector("dialog[open]") !== null;
 
 /* Open a dialog and wait: resolves with the value of the button that closed it, "" for Escape and Cancel. */
 export function open(id) {
   const dialog = document.getElementById(id);
   if (!dialog || dialog.open) return Promise.resolve("");
-  dialog.returnValue = "";
   dialog.showModal();
-  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue), { once: true }));
+  return new Promise((resolve) => waiting.set(dialog, resolve));
+}
+
+/* Close a dialog with a value. What waits for it goes on at once, before another key can be pressed. */
+export function finish(dialog, value) {
+  const resolve = waiting.get(dialog);
+  waiting.delete(dialog);
+  if (dialog.open) dialog.close();
+  resolve?.(value);
 }
 
 /* A press beside a dialog closes it like Escape, but for those in which something may have been written. */
-export function closeByPressBeside() {
+export function watchDialogs() {
+  document.addEventListener("submit", (event) => {
+    if (event.target.getAttribute("method") !== "dialog") return;
+    event.preventDefault();
+    finish(event.target.closest("dialog"), event.submitter?.value ?? "");
+  });
+  document.addEventListener("close", ({ target }) => { if (!target.open) finish(target, ""); }, true);
   document.querySelectorAll("dialog:not([data-writing])").forEach((dialog) => {
-    dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(""); });
+    dialog.addEventListener("click", (event) => { if (event.target === dialog) finish(dialog, ""); });
   });
 }
 

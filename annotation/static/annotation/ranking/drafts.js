@@ -2,7 +2,7 @@
  *
  * A copy is named by the slate's token and numbered by time, so that the newer of the two is the one that is gone on with.
  */
-import { isPractice, main, say, slate, tokenOf } from "./page.js";
+import { isPractice, main, say, slate, sourceOf, tokenOf } from "./page.js";
 import { post } from "./server.js";
 import { forget, isKept, keysFrom, readStored, store } from "./storage.js";
 
@@ -25,7 +25,7 @@ export function fieldsOf(form) {
     if (name.startsWith("flag_")) fields[name] = [...(fields[name] ?? []), value];
     else fields[name] = value;
   }
-  form.querySelectorAll(".correction textarea").forEach((area) => { if (area.value === area.defaultValue) delete fields[area.name]; });
+  form.querySelectorAll(".correction textarea").forEach((area) => { if (area.value === sourceOf(area)) delete fields[area.name]; });
   return { ...fields, active_ms: String(readClock()) };
 }
 
@@ -35,7 +35,7 @@ export function fillIn(form, fields) {
     const value = fields[input.name];
     if (input.type === "radio") input.checked = input.value === (value ?? "");
     else if (input.type === "checkbox") input.checked = input.name.startsWith("flag_") ? (value ?? []).includes(input.value) : value !== undefined;
-    else if (input.closest(".correction")) input.value = value ?? input.defaultValue;
+    else if (input.closest(".correction")) input.value = value ?? sourceOf(input);
     else input.value = value ?? "";
   }
 }

@@ -1,9 +1,9 @@
 /* Corrections: a response's source in a dialog, beside it a preview and what has been changed. The form's own text area
  * (all there is without JavaScript) holds what is sent; until "Keep" nothing of it changes.
  */
-import { announce, article, letterOf, main, onDraw, positions, remark, say, slate, touched } from "./page.js";
+import { announce, article, letterOf, main, onDraw, positions, remark, say, slate, sourceOf, touched } from "./page.js";
 import { best } from "./answers.js";
-import { open } from "./dialogs.js";
+import { finish, open } from "./dialogs.js";
 import { enrich } from "./reading.js";
 import { post } from "./server.js";
 import { compareWords } from "./worddiff.js";
@@ -11,14 +11,9 @@ import { compareWords } from "./worddiff.js";
 const dialog = () => document.getElementById("editor");
 const text = () => dialog().querySelector("textarea");
 const fieldAt = (position) => article(position).querySelector(".correction textarea");
-const isChanged = (position) => fieldAt(position)?.value !== sourceAt(position);
+const sourceAt = (position) => sourceOf(fieldAt(position));
+const isChanged = (position) => fieldAt(position).value !== sourceAt(position);
 let edited = 0, warned = false;
-
-/* The field's first content, or the template beside it where the page came with a correction in the field. */
-function sourceAt(position) {
-  const source = article(position).querySelector("template.source");
-  return source ? source.content.textContent : fieldAt(position)?.defaultValue;
-}
 
 export async function editCurrent() {
   if (!fieldAt(slate.current)) return;
@@ -96,7 +91,7 @@ export function watchEditor() {
   dialog().addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
     event.preventDefault(); // else it would submit the slate, once the dialog is gone
-    dialog().close("keep");
+    finish(dialog(), "keep");
   });
   dialog().addEventListener("cancel", (event) => {
     if (warned || text().value === fieldAt(edited).value) return;

@@ -2,7 +2,7 @@
  * registry, so that the response itself stays untouched; where there is none, the list under the response says it all.
  */
 import { announce, article, articles, letterOf, onDraw, positions, remark, say, slate, touched } from "./page.js";
-import { open } from "./dialogs.js";
+import { finish, open } from "./dialogs.js";
 import { passageOf, rangesOf } from "./text.js";
 
 const SELECTION_OUTLIVES_TAP = 1000;
@@ -28,6 +28,11 @@ function write(list) {
 
 /* A tap on the button takes the selection away first, so that it is remembered for a moment. */
 export function watchSelection() {
+  document.querySelector("#highlighter textarea")?.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    finish(document.getElementById("highlighter"), "add");
+  });
   document.addEventListener("selectionchange", () => {
     const found = isAsked() ? selectedPassage() : null;
     if (found) [selected, selectedUntil] = [found, Infinity];
@@ -57,10 +62,16 @@ export async function addHighlight() {
   const comment = dialog.querySelector("textarea");
   dialog.querySelector("blockquote").textContent = passage.quote;
   comment.value = "";
-  if ((await open("highlighter")) !== "add") return;
+  const range = getSelection().rangeCount ? getSelection().getRangeAt(0).cloneRange() : null;
+  if ((await open("highlighter")) !== "add") return range && select(range); // the comment's field had taken it
   write([...read(), { ...passage, comment: comment.value.trim() }]);
   getSelection().removeAllRanges();
   announce(say("sayHighlighted", { letter: letterOf(passage.position) }));
+}
+
+function select(range) {
+  getSelection().removeAllRanges();
+  getSelection().addRange(range);
 }
 
 function remove(index) {

@@ -10,8 +10,8 @@ import { forget, keysFrom, readStored, store } from "./storage.js";
 const PREFIX = "preferee-outbox-";
 const FIRST_WAIT = 2000, LONGEST_WAIT = 60_000;
 const box = document.getElementById("outbox");
-const inFlight = new Set();
-let wait = FIRST_WAIT, timer = null, trouble = "", isFlushing = false;
+const inFlight = new Set(), sent = new Set();
+let wait = FIRST_WAIT, timer = null, trouble = "", flushing = null;
 let handlers = { delivered() {}, reopen() {} };
 
 /* Entries are {token, url, fields, html, at, state, problems, who, home}; state is "waiting" or "refused". */
@@ -21,7 +21,8 @@ export function entries() {
 }
 
 export const waiting = () => entries().filter((entry) => entry.state === "waiting" && !inFlight.has(entry.token));
-export const holds = (token) => readStored(PREFIX + token) !== null;
+const holds = (token) => readStored(PREFIX + token) !== null;
+export const hasRanked = (token) => holds(token) || sent.has(token);
 
 export function strike(token) {
   forget(PREFIX + token);
@@ -45,7 +46,10 @@ async function deliver(entry) {
   inFlight.delete(entry.token);
   if (outcome.state === "done" || outcome.state === "refused") {
     [trouble, wait] = ["", FIRST_WAIT];
-    if (outcome.state === "done") forget(PREFIX + entry.token);
+    if (outcome.state === "done") {
+      sent.add(entry.token);
+      forget(PREFIX + entry.token);
+    }
   } else {
     trouble = troubleOf(outcome);
     later();
@@ -60,9 +64,12 @@ function troubleOf({ state, status }) {
 }
 
 /* Try what waits, oldest first, until one cannot be sent. */
-export async function flush() {
-  if (isFlushing) return;
-  isFlushing = true;
+export function flush() {
+  flushing ??= sendWaiting().finally(() => { flushing = null; });
+  return flushing;
+}
+
+async function sendWaiting() {
   clearTimeout(timer);
   for (const entry of waiting()) {
     const outcome = await locked(entry.token, { ifAvailable: true }, () => (holds(entry.token) ? deliver(entry) : null));
@@ -70,7 +77,6 @@ export async function flush() {
     else if (outcome?.state === "refused") write({ ...entry, state: "refused", problems: problemsOf(outcome) });
     else if (outcome) break;
   }
-  isFlushing = false;
   draw();
 }
 

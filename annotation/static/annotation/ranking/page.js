@@ -26,6 +26,12 @@ export const checkedOf = (name) => slate.form.querySelector(`input[name="${name}
 export const radiosOf = (name) => [...slate.form.querySelectorAll(`input[name="${name}"]`)];
 export const isPractice = () => "practising" in slate.form.dataset;
 
+/* What a correction starts from: its field's first content, or the template beside it where a correction was in it. */
+export function sourceOf(area) {
+  const source = area.closest(".correction").querySelector("template.source");
+  return source ? source.content.textContent : area.defaultValue;
+}
+
 /* The words stand in the page's data-say-… attributes, in its language; {name} is filled in. */
 export function say(name, values = {}) {
   return (main.dataset[name] ?? "").replace(/\{(\w+)\}/g, (_all, key) => values[key] ?? "");

@@ -5,7 +5,7 @@ import { describeMissing, isComplete, showMissing } from "./answers.js";
 import { announce, articles, holder, isPractice, main, say, slate, tokenOf } from "./page.js";
 import { open } from "./dialogs.js";
 import { forgetDraft, putDraft, setState } from "./drafts.js";
-import { draw as drawOutbox, entries, flush, holds, send, strike, watchOutbox } from "./outbox.js";
+import { entries, flush, hasRanked, send, strike, waiting, watchOutbox } from "./outbox.js";
 import { enrich, makeReachable } from "./reading.js";
 import { ask, askForPiece, post } from "./server.js";
 
@@ -39,7 +39,7 @@ function prepare(piece) {
   if (piece === "") return {};
   const template = document.createElement("template");
   template.innerHTML = piece;
-  if (holds(tokenOf(template.content))) return null; // it has been ranked and waits to be sent
+  if (hasRanked(tokenOf(template.content))) return null; // it waits to be sent, or was sent meanwhile
   enrich(template.content);
   return { html: piece, fragment: template.content };
 }
@@ -118,6 +118,7 @@ async function acknowledged(token, answer) {
 
 async function goOn() {
   setBusy(true);
+  if (waiting().length) await flush(); // else the server would give again what only waits to be sent
   const ahead = (await next) ?? prepare(await askForPiece(main.dataset.claim, {}));
   if (ahead?.html) return show(ahead);
   if (ahead) return location.assign(main.dataset.home);
@@ -216,14 +217,15 @@ function reopen(entry) {
 /* What was sent later: if its slate is still on the screen, go on; and look for a slate to come. */
 async function delivered(entry, answer) {
   await acknowledged(entry.token, answer);
-  if (next && (await next) === null) next = prefetch();
+  lookAhead();
+}
+
+/* Where the slate to come could not be fetched, ask for it again, once nothing waits that it could be. */
+async function lookAhead() {
+  if (next && (await next) === null && !waiting().length) next = prefetch();
 }
 
 export function watchSending() {
   watchOutbox({ delivered, reopen });
-  addEventListener("online", async () => {
-    await flush();
-    if (next && (await next) === null) next = prefetch();
-  });
-  drawOutbox();
+  addEventListener("online", () => flush().then(lookAhead));
 }

@@ -1,0 +1,148 @@
+"""Drafts in a real browser: nothing that was entered and not yet submitted is lost, whatever goes away meanwhile."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from django.contrib.sessions.models import Session
+from playwright.sync_api import Page, expect
+
+from annotation.models import Draft, Membership
+from tests.browser.slates import OpenPage, bar, make_annotator, on_screen, press, start, stored, submit, texts_of
+
+
+@pytest.fixture
+def annotator() -> Membership:
+    return make_annotator()
+
+
+def sign_in(page: Page) -> None:
+    page.locator("[name=username]").fill("ann")
+    page.locator("[name=password]").fill("correct horse")
+    page.locator("main button").click()
+    expect(page.locator(".response.current")).to_have_count(1)
+
+
+def local_draft(page: Page) -> dict[str, Any]:
+    """The one copy that this browser keeps."""
+    return page.evaluate(
+        """() => JSON.parse(Object.entries(localStorage).find(([key]) => key.startsWith("preferee-draft-"))[1])"""
+    )
+
+
+def test_what_is_entered_is_kept_on_the_server_half_a_second_later(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator)
+    token, _texts = on_screen(page)
+    press(page, "2", "1", "f", "2", "Escape")
+    page.locator("[name=rationale]").fill("B names the source.")
+    expect(page.locator("#draft")).to_have_text("draft saved")
+    fields = Draft.objects.get(token=token).fields
+    assert [fields[f"tier_{position}"] for position in range(4)] == ["2", "1", "", ""]
+    assert (fields["flag_2"], fields["rationale"]) == (["broken"], "B names the source.")
+    assert "correction_0" not in fields
+
+
+def test_another_browser_goes_on_with_the_draft(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator)
+    press(page, "2", "1", "f", "2", "Escape", "x")
+    page.locator("[name=rationale]").fill("kept")
+    expect(page.locator("#draft")).to_have_text("draft saved")
+    other = open_page(annotator.user)
+    other.goto("/projects/browser/rank/")
+    assert bar(other) == "1 B 2 A 3 4 not placed C D"
+    assert other.locator("[name=flag_2]:checked").get_attribute("value") == "broken"
+    assert other.locator("[name=all_bad]").is_checked()
+    expect(other.locator("[name=rationale]")).to_have_value("kept")
+
+
+def test_after_an_expired_session_and_signing_in_again_the_draft_is_there(
+    open_page: OpenPage, annotator: Membership
+) -> None:
+    """What was entered while the session was gone never reached the server; this browser kept it."""
+    page = start(open_page, annotator)
+    token, texts = on_screen(page)
+    press(page, "1", "2")
+    expect(page.locator("#draft")).to_have_text("draft saved")
+    Session.objects.all().delete()
+    press(page, "3")
+    page.locator("[name=rationale]").fill("entered while signed out")
+    expect(page.locator("#draft")).to_have_text("draft kept in this browser")
+    page.goto("/projects/browser/rank/")
+    sign_in(page)
+    assert on_screen(page)[0] == token
+    assert bar(page) == "1 A 2 B 3 C 4 not placed D"
+    expect(page.locator("[name=rationale]")).to_have_value("entered while signed out")
+    expect(page.locator("#draft")).to_have_text("draft saved")
+    press(page, "ArrowLeft", "4")
+    submit(page)
+    assert texts_of(stored(token)) == [{texts[0]}, {texts[1]}, {texts[2]}, {texts[3]}]
+    assert not Draft.objects.filter(token=token).exists()
+
+
+def test_the_newer_of_two_copies_wins(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator)
+    token, _texts = on_screen(page)
+    press(page, "1")
+    expect(page.locator("#draft")).to_have_text("draft saved")
+    draft = Draft.objects.get(token=token)
+    newer = {**draft.fields, "tier_0": "4", "tier_1": "1"}
+    Draft.objects.filter(pk=draft.pk).update(fields=newer, revision=draft.revision + 5)
+    page.reload()
+    assert bar(page) == "1 B 2 3 4 A not placed C D"
+    kept = local_draft(page)
+    assert kept["revision"] == draft.revision
+    page.evaluate(
+        """([token, kept]) => localStorage.setItem(`preferee-draft-${token}`, kept)""",
+        [token, json.dumps(kept | {"revision": draft.revision + 9})],
+    )
+    page.reload()
+    assert bar(page) == "1 A 2 3 4 not placed B C D"
+
+
+def test_a_closed_tab_and_a_lost_network_lose_nothing(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator)
+    page.context.set_offline(True)
+    press(page, "1", "=", "e")
+    page.locator("#editor textarea").fill("A correction.")
+    press(page, "Control+Enter")
+    expect(page.locator("#draft")).to_have_text("draft kept in this browser")
+    assert not Draft.objects.exists()
+    page.context.set_offline(False)
+    again = page.context.new_page()
+    page.close()
+    again.goto("/projects/browser/rank/")
+    assert bar(again) == "1 A = B 2 3 4 not placed C D"
+    expect(again.locator(".response[data-letter=C] [data-corrected]")).to_be_visible()
+    expect(again.locator("[name=correction_2]")).to_have_value("A correction.")
+    press(again, "ArrowRight", "ArrowRight", "2")
+    expect(again.locator("#draft")).to_have_text("draft saved")
+    assert Draft.objects.get().fields["correction_2"] == "A correction."
+
+
+def test_active_time_goes_on_where_the_draft_left_it(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator)
+    page.wait_for_timeout(1200)
+    press(page, "1")
+    expect(page.locator("#draft")).to_have_text("draft saved")
+    page.reload()
+    press(page, "ArrowRight", "2", "3", "4")
+    active = stored(submit(page)).active_ms
+    assert active is not None
+    assert 1200 <= active < 20_000
+
+
+def test_submitted_and_old_copies_are_forgotten(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator)
+    page.evaluate(
+        """() => {
+          localStorage.setItem("preferee-draft-old", JSON.stringify({revision: Date.now() - 15 * 86400e3, fields: {}}));
+          localStorage.setItem("preferee-draft-new", JSON.stringify({revision: Date.now() - 13 * 86400e3, fields: {}}));
+        }"""
+    )
+    page.reload()
+    press(page, "1", "2", "3", "4")
+    submit(page)
+    keys = page.evaluate("Object.keys(localStorage).filter((key) => key.startsWith('preferee-draft-'))")
+    assert keys == ["preferee-draft-new"]
