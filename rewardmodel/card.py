@@ -14,6 +14,7 @@ REASONS = {
     "identical": "with two equal sides",
     "unordered": "rankings without an order",
     "without_order": "judgements without one strict order",
+    "weightless": "of weight 0",
 }
 EXPLANATIONS = {
     "reward": (

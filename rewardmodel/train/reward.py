@@ -33,6 +33,7 @@ from transformers import PreTrainedModel
 
 from rewardmodel import losses
 from rewardmodel.card import write_card
+from rewardmodel.chat import EncodedPair
 from rewardmodel.compute import Compute, resolve_compute, seed_everything
 from rewardmodel.contract import TIE_LOSSES, RewardSpec
 from rewardmodel.data import DataError
@@ -186,12 +187,9 @@ def prepare_groups(spec: RewardSpec, *, data: TrainingData) -> list[Group]:
 
     Raises DataError where none is left, or where every pair weighs nothing.
     """
-    pairs = data.train.pairs
-    if spec.pair_weights == "rows":
-        pairs = [item for item in pairs if item.pair.weight > 0]
-        weightless = len(data.train.pairs) - len(pairs)
-        if weightless:
-            data.train.dropped["weightless"] = weightless
+    pairs = keep_weighty(spec, pairs=data.train.pairs)
+    if len(pairs) < len(data.train.pairs):
+        data.train.dropped["weightless"] = len(data.train.pairs) - len(pairs)
     groups = gather_groups(pairs)
     if spec.loss == "plackett-luce":
         groups, without = keep_orders(groups, pairs=pairs)
@@ -200,6 +198,11 @@ def prepare_groups(spec: RewardSpec, *, data: TrainingData) -> list[Group]:
     if not groups:
         raise DataError(f"data: nothing is left to train on with loss {spec.loss}; dropped {data.train.dropped}")
     return groups
+
+
+def keep_weighty(spec: RewardSpec, *, pairs: Sequence[EncodedPair]) -> list[EncodedPair]:
+    """The pairs that count."""
+    return [item for item in pairs if item.pair.weight > 0 or spec.pair_weights == "equal"]
 
 
 def count_epochs(spec: RewardSpec, *, groups: Sequence[Group]) -> float:
@@ -215,8 +218,8 @@ def _split_group(group: Group, *, data: TrainingData, settled: Settled, spec: Re
     size = group.tokens if settled.packed else len(group.sequences) * max(len(ids) for ids in group.sequences)
     if size <= settled.batch_tokens or spec.loss == "plackett-luce":
         return [group]
-    pairs = [item for item in data.train.pairs if item.pair.prompt_id == group.prompt_id and item.pair.weight > 0]
-    return gather_groups(pairs, most_tokens=settled.batch_tokens)
+    pairs = [item for item in data.train.pairs if item.pair.prompt_id == group.prompt_id]
+    return gather_groups(keep_weighty(spec, pairs=pairs), most_tokens=settled.batch_tokens)
 
 
 @dataclass(frozen=True)
@@ -269,7 +272,7 @@ class Training:
             prepare_blocks(
                 model,
                 compiled=settled.compiled,
-                dynamic=None if self.shape else True,
+                dynamic=self.shape is None,
                 checkpointing=settled.checkpointing,
             )
         self.done = 0
@@ -568,7 +571,7 @@ def shrink_weights(model: Any) -> None:
             parameter.data = parameter.data.to(torch.bfloat16)
 
 
-def prepare_blocks(model: Any, *, compiled: bool, dynamic: bool | None, checkpointing: bool) -> None:
+def prepare_blocks(model: Any, *, compiled: bool, dynamic: bool, checkpointing: bool) -> None:
     """Compile the repeated layer, or let it forget its activations and compute them again for the gradient, or both.
 
     All layers share their code, so it is compiled once, not once a layer.

@@ -97,7 +97,7 @@ def _settle_compile(
 ) -> bool:
     if spec.compile != "auto":
         return spec.compile == "on"
-    if compute.device != "cuda" or not packed:
+    if compute.device != "cuda" or not packed or spec.tuning == "lora":  # adapters have not been measured compiled
         return False
     seconds = count_flops(model, tokens=tokens) / find_peak()
     eager, fast = SHARES[find_parts(model)[0].config.get_text_config().hidden_size < 1024]
