@@ -8,7 +8,14 @@ from typing import Any
 
 from rewardmodel.rundir import write_text
 
-KINDS = {"reward": "Reward model (Bradley-Terry)", "dpo": "Policy (direct preference optimisation)"}
+KINDS = {"reward": "Reward model", "dpo": "Policy (direct preference optimisation)"}
+REASONS = {
+    "too_long": "too long",
+    "identical": "with two equal sides",
+    "unordered": "rankings without an order",
+    "without_order": "judgements without one strict order",
+    "weightless": "of weight 0",
+}
 EXPLANATIONS = {
     "reward": (
         "A reward is read at the last token of the conversation as the tokenizer's chat template renders it, without "
@@ -78,7 +85,7 @@ def _render_interval(interval: list[float] | None) -> str:
 
 def _render_dropped(report: dict[str, Any]) -> str:
     counts = [
-        f"{split}: {dropped['too_long']} too long, {dropped['identical']} with two equal sides"
+        f"{split}: " + ", ".join(f"{count} {REASONS.get(reason, reason)}" for reason, count in dropped.items())
         for split, dropped in report["dropped"].items()
     ]
     return f"Dropped pairs – {'; '.join(counts)}."

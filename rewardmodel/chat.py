@@ -7,7 +7,7 @@ A reward model read at another token than it was trained on loses much of its ac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -35,7 +35,7 @@ class EncodedPair:
 
 @dataclass(frozen=True)
 class EncodedSplit:
-    """The usable pairs of a split, and how many were dropped, by reason ("too_long", "identical")."""
+    """The usable pairs of a split, and how many were dropped, by reason ("too_long", "identical", …)."""
 
     pairs: list[EncodedPair]
     dropped: dict[str, int]
@@ -58,36 +58,59 @@ def encode_prompt(tokenizer: Any, *, messages: Sequence[Message]) -> list[int]:
 
 def encode_pair(tokenizer: Any, *, pair: Pair) -> EncodedPair:
     """A pair as token ids; the completions begin where prompt and conversations part, as in TRL's DPOTrainer."""
-    prompt = encode_prompt(tokenizer, messages=pair.prompt)
-    chosen = encode_conversation(tokenizer, messages=[*pair.prompt, *pair.chosen])
-    rejected = encode_conversation(tokenizer, messages=[*pair.prompt, *pair.rejected])
-    shared = min(_common_length(prompt, chosen), _common_length(prompt, rejected))
-    return EncodedPair(pair, prompt[:shared], chosen[shared:], rejected[shared:])
+    return _Encoder(tokenizer).encode(pair)
 
 
-def encode_split(tokenizer: Any, *, pairs: Sequence[Pair], max_length: int) -> EncodedSplit:
+class _Encoder:
+    """Encodes pairs, each prompt and each response once: a response of a ranking of K is in K - 1 pairs."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.known: dict[tuple[str, ...], list[int]] = {}
+
+    def encode(self, pair: Pair) -> EncodedPair:
+        prompt = self._look_up((pair.prompt_id,), messages=pair.prompt, whole=False)
+        chosen, rejected = (
+            self._look_up(
+                (pair.prompt_id, *(turn["role"] + turn["content"] for turn in side)),
+                messages=[*pair.prompt, *side],
+                whole=True,
+            )
+            for side in (pair.chosen, pair.rejected)
+        )
+        shared = min(_common_length(prompt, chosen), _common_length(prompt, rejected))
+        return EncodedPair(pair, prompt[:shared], chosen[shared:], rejected[shared:])
+
+    def _look_up(self, key: tuple[str, ...], *, messages: Sequence[Message], whole: bool) -> list[int]:
+        if key not in self.known:
+            encode = encode_conversation if whole else encode_prompt
+            self.known[key] = encode(self.tokenizer, messages=messages)
+        return self.known[key]
+
+
+def encode_split(
+    tokenizer: Any, *, pairs: Sequence[Pair], max_length: int, dropped: Mapping[str, int] | None = None
+) -> EncodedSplit:
     """All pairs that fit. Longer ones are dropped whole: cutting one side would change what was compared.
 
     Pairs whose two sides read the same are dropped as well: nothing can be learned from them or tested by them.
+    dropped: what was left out before.
     """
+    encoder = _Encoder(tokenizer)
     kept: list[EncodedPair] = []
-    dropped = {"too_long": 0, "identical": 0}
+    counts = {"too_long": 0, "identical": 0, **(dropped or {})}
     for pair in pairs:
-        encoded = _encode_pair_at_line(tokenizer, pair=pair)
+        try:
+            encoded = encoder.encode(pair)
+        except DataError as error:
+            raise DataError(f"line {pair.line}: {error}") from None
         if encoded.chosen_ids == encoded.rejected_ids:
-            dropped["identical"] += 1
+            counts["identical"] += 1
         elif encoded.length > max_length:
-            dropped["too_long"] += 1
+            counts["too_long"] += 1
         else:
             kept.append(encoded)
-    return EncodedSplit(kept, dropped)
-
-
-def _encode_pair_at_line(tokenizer: Any, *, pair: Pair) -> EncodedPair:
-    try:
-        return encode_pair(tokenizer, pair=pair)
-    except DataError as error:
-        raise DataError(f"line {pair.line}: {error}") from None
+    return EncodedSplit(kept, counts)
 
 
 def _apply_template(tokenizer: Any, *, messages: Sequence[Message], add_generation_prompt: bool) -> list[int]:

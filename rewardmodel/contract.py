@@ -21,6 +21,9 @@ METHODS = ("reward", "dpo", "generate", "score")
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 SPLITS = ("train", "validation", "test")
+REWARD_LOSSES = ("bradley-terry", "davidson", "rao-kupper", "plackett-luce")
+TIE_LOSSES = ("davidson", "rao-kupper")
+STRENGTHS = ("0", "1", "2", "3")
 LOSS_TYPES = ("sigmoid", "hinge", "ipo", "robust", "apo_zero", "apo_down", "sigmoid_norm")
 
 # Where nothing is said, by (method, tuning). LoRA takes about ten times the rate of full fine-tuning
@@ -113,15 +116,73 @@ class _TrainingSpec(_Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class RewardSpec(_TrainingSpec):
-    """Train a Bradley-Terry reward model on pairs."""
+    """Train a reward model on pairs or rankings."""
 
     method: ClassVar[str] = "reward"
+
+    loss: str = _setting(
+        "bradley-terry",
+        choices=REWARD_LOSSES,
+        help="All pairs of a prompt's responses; davidson and rao-kupper use ties; plackett-luce needs strict orders.",
+    )
+    tie_strength: float | None = _setting(
+        None, minimum=0, maximum=1000, help="Tie parameter of davidson or rao-kupper; unset: from the share of ties."
+    )
+    label_smoothing: float = _setting(
+        0.0, minimum=0, maximum=0.5, help="Probability that a judgement is the wrong way round (conservative BT)."
+    )
+    margins: dict[str, float] | None = _setting(  # noqa: RUF009 (a field, as everywhere here)
+        None, help="Table strength -> lead that the better response should have, as {1: 0, 2: 0.5, 3: 1}; unset: none."
+    )
+    pair_weights: str = _setting(
+        "rows", choices=("rows", "equal"), help="rows: the data's weights (a ranking weighs 1); equal: every pair 1."
+    )
+    length_penalty: float | None = _setting(
+        None, minimum=0, help="Weight of the squared correlation of reward and length within pairs (after ODIN, 2024)."
+    )
+    batch_tokens: int | None = _setting(
+        None, minimum=8, help="Tokens read at once; a step of more is read in parts. Unset: from the device's memory."
+    )
+    step_tokens: int | None = _setting(
+        None, minimum=8, help="Tokens of an optimizer step, in place of batch_size: steps of equal work."
+    )
+    packing: str = _setting(
+        "auto",
+        choices=("auto", "packed", "padded"),
+        help="packed: all responses in one row without padding, shared prompts read once; auto: on a GPU in bf16.",
+    )
+    weights_dtype: str = _setting(
+        "auto",
+        choices=("auto", "fp32", "mixed", "bf16"),
+        help="mixed: bf16 weights, fp32 masters in the optimizer; auto: mixed for full tuning on a GPU in bf16.",
+    )
+    compile: str = _setting(
+        "auto", choices=("auto", "on", "off"), help="Compile the repeated block; auto: on a GPU, where it pays back."
+    )
+    activation_checkpointing: bool = _setting(
+        False, help="Compute activations again in the backward pass: less memory, about a third more time."
+    )
 
     center_rewards_coefficient: float | None = _setting(
         None,
         minimum=0,
         help="Weight of (r_chosen + r_rejected)^2, which keeps rewards near 0 (Eisenstein et al. 2023).",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.margins is not None:
+            object.__setattr__(self, "margins", _check_margins(self.margins))
+        if self.tie_strength is not None and self.loss not in TIE_LOSSES:
+            raise SpecError(f"tie_strength: loss {self.loss} has no ties; use {' or '.join(TIE_LOSSES)}")
+        if self.tie_strength is not None and self.loss == "rao-kupper" and self.tie_strength < 1:
+            raise SpecError(f"tie_strength: must be at least 1 for rao-kupper, got {self.tie_strength}")
+        if self.margins is not None and self.loss != "bradley-terry":
+            raise SpecError(f"margins: loss {self.loss} knows no margins; use bradley-terry")
+        if self.label_smoothing and self.loss == "plackett-luce":
+            raise SpecError("label_smoothing: loss plackett-luce knows none; use bradley-terry")
+        if self.weights_dtype == "mixed" and self.tuning == "lora":
+            raise SpecError("weights_dtype: mixed is for tuning full; with lora the weights are frozen")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,6 +357,18 @@ def _check_splits(data: Mapping[str, Any]) -> None:
             raise SpecError(f"data: the {split} split is missing; a run needs train and test")
 
 
+def _check_margins(margins: Mapping[Any, Any]) -> dict[str, float]:
+    """The table with its strengths as text, as JSON has them."""
+    checked = {}
+    for strength, margin in margins.items():
+        if str(strength) not in STRENGTHS:
+            raise SpecError(f"margins: {_unknown(str(strength), STRENGTHS)}")
+        if isinstance(margin, bool) or not isinstance(margin, int | float) or not math.isfinite(margin) or margin < 0:
+            raise SpecError(f"margins.{strength}: expected a number of at least 0, got {margin!r}")
+        checked[str(strength)] = float(margin)
+    return checked
+
+
 class Message(TypedDict):
     """One turn of a conversation; role is "system", "user" or "assistant"."""
 
@@ -335,9 +408,34 @@ class ScoreRow(TypedDict):
     score: float | None
 
 
-class PreferenceRow(TypedDict):
-    """A row of train.jsonl, validation.jsonl and test.jsonl. Strings stand for one turn; other keys are kept aside."""
+class PreferenceRow(TypedDict, total=False):
+    """A row of train.jsonl, validation.jsonl and test.jsonl. Strings stand for one turn; other keys are kept aside.
+
+    prompt (or a beginning that both sides share), chosen and rejected are needed. p: probability that chosen is the
+    better one. group_id: pairs of one judgement share it. strength: 0 to 3, of which only a stated table makes margins.
+    """
 
     prompt: list[Message]
     chosen: list[Message]
     rejected: list[Message]
+    margin: float
+    strength: int | None
+    weight: float
+    p: float
+    group_id: str
+
+
+class RankingRow(TypedDict, total=False):
+    """The other kind of row those files may hold: all responses of one judgement.
+
+    prompt, responses and ranks (1 = best, equal = tie, [] = no order given) are needed. task "best" or "best-worst"
+    says that only those were named, so that equal ranks are no ties. weight is that of the whole ranking.
+    """
+
+    prompt: list[Message]
+    responses: list[str]
+    ranks: list[int]
+    task: str
+    weight: float
+    strength: int | None
+    group_id: str

@@ -1,7 +1,8 @@
-"""Reading and checking JSONL: preference pairs, prompts to answer, responses to score.
+"""Reading and checking JSONL: preference pairs, rankings, prompts to answer, responses to score.
 
 Every fault names file, line and field. Nothing is repaired: a row is as TRL's formats allow or it is refused.
 Pairs may come as messages or as strings, with the prompt apart or (implicit) as the beginning both sides share.
+Rankings (`contract.RankingRow`) give all their strict pairs; a file may hold both kinds of rows.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rewardmodel.contract import SPLITS, InputError, Message
+from rewardmodel.rankings import comparisons_of
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -25,9 +28,10 @@ class DataError(InputError):
 
 @dataclass(frozen=True)
 class Pair:
-    """One comparison: `chosen` was preferred to `rejected` as the continuation of `prompt`.
+    """One comparison: `chosen` was preferred to `rejected` as the continuation of `prompt`, or tied with it.
 
-    prompt_id groups the pairs of one prompt (a hash of it): they are not independent of each other.
+    prompt_id groups the pairs of one prompt (a hash of it): they are not independent of each other. group_id groups
+    those of one judgement. probability is that of `chosen` being the better one.
     """
 
     prompt: list[Message]
@@ -36,6 +40,21 @@ class Pair:
     prompt_id: str
     margin: float | None
     line: int
+    weight: float = 1.0
+    probability: float = 1.0
+    tied: bool = False
+    group_id: str = ""
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """The comparisons of a file, and what its rankings held beside them.
+
+    dropped counts ties where they were not wanted ("tied"), and rankings without any order ("unordered").
+    """
+
+    pairs: list[Pair]
+    dropped: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -128,16 +147,41 @@ def read_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def read_pairs(path: str | Path) -> list[Pair]:
-    """The comparisons of a file, in its order. Raises DataError for a bad row, an empty file, or some margins only."""
-    file = Path(path)
-    pairs = [_parse_pair(row, place=_Place(file, line)) for line, row in read_rows(file)]
+    """The strict comparisons of a file, in its order. Raises DataError for a bad row, none, or some margins only."""
+    pairs = read_judgements(path).pairs
     if not pairs:
+        raise DataError(f"{path}: nothing in it was judged better than another")
+    return pairs
+
+
+def read_judgements(
+    path: str | Path, *, margins: Mapping[str, float] | None = None, ties: bool = False, soft: bool = False
+) -> Judgements:
+    """The comparisons of a file, in its order; ties, and pairs of probability 1/2 unless soft, are only counted.
+
+    A pair whose chosen side is the less probable one is turned round. margins: the lead that each strength asks for; a
+    row that gives no strength asks for none. Raises DataError for a bad row, an empty file, a strength that the table
+    leaves out, or where some rows only have a margin.
+    """
+    file = Path(path)
+    pairs: list[Pair] = []
+    dropped: Counter[str] = Counter()
+    rows = 0
+    for line, row in read_rows(file):
+        rows += 1
+        found = _parse_row(row, place=_Place(file, line), margins=margins)
+        kept = [pair for pair in found if (ties or not pair.tied) and (soft or pair.probability != 0.5)]
+        dropped["tied"] += len(found) - len(kept)
+        dropped["unordered"] += not found
+        # The pairs of one row share its weight: a ranking weighs what its row says, however many pairs it gives.
+        pairs.extend(replace(pair, weight=pair.weight / len(kept)) for pair in kept)
+    if not rows:
         raise DataError(f"{file} holds no rows")
     without = [pair for pair in pairs if pair.margin is None]
     if without and len(without) < len(pairs):
         # A missing margin is not a margin of 0: which one was meant is for the writer of the file to say.
         raise DataError(f"{file}, line {without[0].line}, margin: missing, though other rows have one")
-    return pairs
+    return Judgements(pairs, {reason: count for reason, count in dropped.items() if count})
 
 
 def read_prompts(path: str | Path) -> list[PromptItem]:
@@ -203,21 +247,104 @@ def _parse_message(turn: Any, *, field: str, place: _Place) -> Message:
     return {"role": role, "content": content}
 
 
-def _parse_pair(row: dict[str, Any], *, place: _Place) -> Pair:
+def _parse_row(row: dict[str, Any], *, place: _Place, margins: Mapping[str, float] | None) -> list[Pair]:
+    margin = _settle_margin(row, place=place, margins=margins)
+    weight = _read_number(row, field="weight", default=1.0, place=place)
+    if weight < 0:
+        raise place.fault("weight", f"expected at least 0, found {weight}")
+    if "responses" in row:
+        return _parse_ranking(row, place=place, margin=margin, weight=weight)
+    return [_parse_pair(row, place=place, margin=margin, weight=weight)]
+
+
+def _parse_ranking(row: dict[str, Any], *, place: _Place, margin: float | None, weight: float) -> list[Pair]:
+    """All comparisons of one ranking, strict ones first."""
+    prompt = parse_turns(row.get("prompt"), role="user", field="prompt", place=place)
+    responses = row["responses"]
+    if not isinstance(responses, list) or len(responses) < 2:
+        raise place.fault("responses", f"expected at least two responses, found {_show(responses)}")
+    turns = [
+        parse_turns(text, role="assistant", field=f"responses[{i}]", place=place) for i, text in enumerate(responses)
+    ]
+    ranks = row.get("ranks")
+    if not isinstance(ranks, list) or any(isinstance(rank, bool) or not isinstance(rank, int) for rank in ranks):
+        raise place.fault("ranks", f"expected a list of whole numbers, found {_show(ranks)}")
+    if ranks and len(ranks) != len(responses):
+        raise place.fault("ranks", f"{len(ranks)} ranks for {len(responses)} responses")
+    strict, tied = comparisons_of(ranks, task=_read_task(row, place=place))
+    strength_margin = margin if len(responses) == 2 or margin is None else 0.0  # a strength is said of two responses
+    group_id = _read_group(row, place=place)
+    return [
+        Pair(
+            prompt=prompt,
+            chosen=turns[better],
+            rejected=turns[worse],
+            prompt_id=_hash_prompt(prompt),
+            margin=strength_margin,
+            line=place.line,
+            weight=weight,
+            tied=is_tie,
+            group_id=group_id,
+        )
+        for pairs, is_tie in ((strict, False), (tied, True))
+        for better, worse in pairs
+    ]
+
+
+def _parse_pair(row: dict[str, Any], *, place: _Place, margin: float | None, weight: float) -> Pair:
     for side in ("chosen", "rejected"):
         if row.get(side) is None:
             raise place.fault(side, "missing")
     if "prompt" not in row:
         row = {**row, **_split_common_prefix(row["chosen"], row["rejected"], place=place)}
     prompt = parse_turns(row["prompt"], role="user", field="prompt", place=place)
+    probability = _read_number(row, field="p", default=1.0, place=place)
+    if not 0 <= probability <= 1:
+        raise place.fault("p", f"expected a probability from 0 to 1, found {probability}")
+    sides = [parse_turns(row[side], role="assistant", field=side, place=place) for side in ("chosen", "rejected")]
+    chosen, rejected = sides if probability >= 0.5 else reversed(sides)
     return Pair(
         prompt=prompt,
-        chosen=parse_turns(row["chosen"], role="assistant", field="chosen", place=place),
-        rejected=parse_turns(row["rejected"], role="assistant", field="rejected", place=place),
+        chosen=chosen,
+        rejected=rejected,
         prompt_id=_hash_prompt(prompt),
-        margin=_read_margin(row.get("margin"), place=place),
+        margin=margin,
         line=place.line,
+        weight=weight,
+        probability=max(probability, 1 - probability),
+        group_id=_read_group(row, place=place),
     )
+
+
+def _read_group(row: dict[str, Any], *, place: _Place) -> str:
+    """The judgement a row belongs to; a row that names none is one of its own."""
+    known = {} if row.get("group_id") is None else row
+    return _read_identifier(known, field="group_id", default=f"line-{place.line}", place=place)
+
+
+def _read_task(row: dict[str, Any], *, place: _Place) -> str:
+    task = row.get("task") or "ranking"
+    if not isinstance(task, str):
+        raise place.fault("task", f"expected a word, found {_show(task)}")
+    return task
+
+
+def _settle_margin(row: dict[str, Any], *, place: _Place, margins: Mapping[str, float] | None) -> float | None:
+    """The row's own margin, or that of its strength in the table; never both."""
+    margin = _read_margin(row.get("margin"), place=place)
+    if margins is None:
+        return margin
+    if margin is not None:
+        raise place.fault("margin", "given here, while the spec makes margins from strengths; drop one of them")
+    strength = row.get("strength")
+    if strength is None:
+        return 0.0
+    if isinstance(strength, bool) or not isinstance(strength, int):
+        raise place.fault("strength", f"expected a whole number from 0 to 3, found {_show(strength)}")
+    key = str(abs(strength))  # older snapshots gave the side as a sign; chosen and rejected say it already
+    if key not in margins:
+        raise place.fault("strength", f"{strength} is not in the spec's table of margins ({', '.join(margins)})")
+    return margins[key]
 
 
 def _split_common_prefix(chosen: Any, rejected: Any, *, place: _Place) -> dict[str, Any]:
@@ -239,10 +366,17 @@ def _split_common_prefix(chosen: Any, rejected: Any, *, place: _Place) -> dict[s
 
 
 def _read_margin(value: Any, *, place: _Place) -> float | None:
-    if value is None:
-        return None
+    return None if value is None else _check_number(value, field="margin", place=place)
+
+
+def _read_number(row: dict[str, Any], *, field: str, default: float, place: _Place) -> float:
+    value = row.get(field)
+    return default if value is None else _check_number(value, field=field, place=place)
+
+
+def _check_number(value: Any, *, field: str, place: _Place) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise place.fault("margin", f"expected a finite number, found {_show(value)}")
+        raise place.fault(field, f"expected a finite number, found {_show(value)}")
     return float(value)
 
 

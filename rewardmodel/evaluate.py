@@ -19,7 +19,8 @@ from rewardmodel.data import DataError, read_pairs, text_of
 from rewardmodel.metrics import summarize_longer_wins, summarize_margins
 from rewardmodel.models import read_positions
 from rewardmodel.progress import Progress
-from rewardmodel.score import load_scorer, pad_right, score_ids
+from rewardmodel.reading import pad_right
+from rewardmodel.score import load_scorer, score_ids
 
 
 def evaluate_reward_model(

@@ -105,7 +105,7 @@ def load_reward_model(directory: Path, *, tokenizer: Any, compute: Compute) -> P
     """A trained reward model in evaluation mode, float32. Raises ModelError for a model without a trained head."""
     if not _is_classifier(directory):
         raise ModelError(f"model: {directory} is not a reward model (its config names no sequence classifier)")
-    return _place(_prepare_classifier(_load_classifier(directory), tokenizer=tokenizer), compute=compute)
+    return _place(prepare_classifier(_load_classifier(directory), tokenizer=tokenizer), compute=compute)
 
 
 def create_reward_model(directory: Path, *, tokenizer: Any, compute: Compute, seed: int) -> PreTrainedModel:
@@ -123,7 +123,7 @@ def create_reward_model(directory: Path, *, tokenizer: Any, compute: Compute, se
         width = head.in_features
         with torch.no_grad():
             head.weight.copy_(torch.randn(1, width, generator=generator) / (width + 1))
-    return _place(_prepare_classifier(model, tokenizer=tokenizer), compute=compute)
+    return _place(prepare_classifier(model, tokenizer=tokenizer), compute=compute)
 
 
 def read_positions(model: PreTrainedModel) -> int | None:
@@ -209,7 +209,8 @@ def _load_classifier(directory: Path) -> PreTrainedModel:
     return model
 
 
-def _prepare_classifier(model: PreTrainedModel, *, tokenizer: Any) -> PreTrainedModel:
+def prepare_classifier(model: PreTrainedModel, *, tokenizer: Any) -> PreTrainedModel:
+    """A sequence classifier that knows which token pads, with a head that computes in float32."""
     # The classifier reads its score at the last token that is not padding, so it must know which token pads.
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     model.config.pad_token_id = tokenizer.pad_token_id

@@ -1,7 +1,6 @@
 """Scores of a reward model: one function for training's evaluation, `evaluate`, `score` and the app's runs.
 
-Conversations are rendered by `chat.encode_conversation`, padded on the right, and read at their last token, the same
-token at which TRL's RewardTrainer reads them in training.
+Conversations are rendered by `chat.encode_conversation` and read by `reading`, as they are in training.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from rewardmodel.contract import Message, ScoreSpec
 from rewardmodel.data import ResponseItem, read_responses
 from rewardmodel.models import load_reward_model, load_tokenizer, read_positions, resolve_model
 from rewardmodel.progress import Progress
+from rewardmodel.reading import build_rectangle, read_rectangle
 from rewardmodel.rundir import RunDir, append_json_lines, read_json_lines
 
 
@@ -87,21 +87,10 @@ def _iterate_scores(
     model.eval()
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
-        ids, mask = pad_right([sequences[i] for i in chosen], pad_id=pad_id, device=compute.device)
+        batch = build_rectangle([sequences[i] for i in chosen], pad_id=pad_id, device=compute.device)
         with torch.inference_mode(), compute.autocast():
-            logits = model(input_ids=ids, attention_mask=mask).logits  # (batch, 1)
-        yield list(zip(chosen, logits.squeeze(-1).float().tolist(), strict=True))
-
-
-def pad_right(sequences: Sequence[Sequence[int]], *, pad_id: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and attention mask, both (batch, longest), int64."""
-    longest = max(len(ids) for ids in sequences)
-    ids = torch.full((len(sequences), longest), pad_id, dtype=torch.long)
-    mask = torch.zeros((len(sequences), longest), dtype=torch.long)
-    for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
-        mask[row, : len(sequence)] = 1
-    return ids.to(device), mask.to(device)
+            rewards = read_rectangle(model, batch=batch)
+        yield list(zip(chosen, rewards.tolist(), strict=True))
 
 
 def run_score(spec: ScoreSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]:

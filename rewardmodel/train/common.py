@@ -1,4 +1,4 @@
-"""What the trainers share: checked data, arguments, checkpoints that can be trusted, and the callback that reports."""
+"""What the trainers share: checked data, checkpoints that can be trusted, reports; and what DPO needs of TRL's."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from datasets import Dataset
-from peft import LoraConfig
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
 
 from rewardmodel.chat import EncodedPair, EncodedSplit, encode_split
 from rewardmodel.compute import Compute, describe_machine, list_versions
-from rewardmodel.contract import DPOSpec, InputError, RewardSpec, spec_to_dict
-from rewardmodel.data import DataError, Pair, find_splits, hash_file, read_manifest, read_pairs
+from rewardmodel.contract import TIE_LOSSES, DPOSpec, InputError, RewardSpec, spec_to_dict
+from rewardmodel.data import DataError, Judgements, find_splits, hash_file, read_judgements, read_manifest
 from rewardmodel.evaluate import count_shared_prompts, longer_wins
 from rewardmodel.models import ModelError, read_positions
 from rewardmodel.progress import CancelledError, Progress
 from rewardmodel.rundir import RunDir, read_json, write_json
+
+if TYPE_CHECKING:  # seconds of import that a reward model's training has no use for
+    from datasets import Dataset
+    from peft import LoraConfig
 
 MANIFEST = "manifest.json"
 
@@ -49,26 +51,38 @@ class TrainingData:
     manifest: dict[str, Any]
 
 
-def read_splits(spec: RewardSpec | DPOSpec) -> dict[str, list[Pair]]:
-    """The pairs of train and test, checked before a model is loaded for them. Raises DataError at the first fault."""
+def read_splits(spec: RewardSpec | DPOSpec) -> dict[str, Judgements]:
+    """Train and test, checked before a model is loaded for them. Raises DataError at the first fault.
+
+    Ties and soft labels are for the training of reward models; what is tested was judged better by someone.
+    """
     files = find_splits(spec.data)
-    return {name: read_pairs(files[name]) for name in ("train", "test")}
+    margins = spec.margins if isinstance(spec, RewardSpec) else None
+    wanted = isinstance(spec, RewardSpec)
+    ties = isinstance(spec, RewardSpec) and spec.loss in TIE_LOSSES
+    train = read_judgements(files["train"], margins=margins, ties=ties, soft=wanted)
+    return {"train": train, "test": read_judgements(files["test"], margins=margins)}
 
 
-def encode_splits(spec: RewardSpec | DPOSpec, *, splits: dict[str, list[Pair]], tokenizer: Any) -> TrainingData:
+def encode_splits(spec: RewardSpec | DPOSpec, *, splits: dict[str, Judgements], tokenizer: Any) -> TrainingData:
     """The pairs that fit max_length. Raises DataError where train or test has none left."""
     files = find_splits(spec.data)
     encoded = {}
-    for name, pairs in splits.items():
+    for name, found in splits.items():
         try:
-            encoded[name] = encode_split(tokenizer, pairs=pairs, max_length=spec.max_length)
+            encoded[name] = encode_split(
+                tokenizer, pairs=found.pairs, max_length=spec.max_length, dropped=found.dropped
+            )
         except DataError as error:
             raise DataError(f"{files[name]}, {error}") from None
         if not encoded[name].pairs:
-            raise DataError(
-                f"{files[name]}: no usable pair is left; dropped {encoded[name].dropped['too_long']} longer than "
-                f"max_length {spec.max_length} and {encoded[name].dropped['identical']} with two equal sides"
+            counts = {**encoded[name].dropped}
+            first = (
+                f"dropped {counts.pop('too_long')} longer than max_length {spec.max_length} and "
+                f"{counts.pop('identical')} with two equal sides"
             )
+            others = "".join(f", {count} {reason}" for reason, count in counts.items())
+            raise DataError(f"{files[name]}: no usable pair is left; {first}{others}")
     return TrainingData(
         train=encoded["train"],
         test=encoded["test"],
@@ -119,8 +133,8 @@ def recall(run: RunDir, *, name: str, make: Callable[[], dict[str, Any]]) -> dic
     return read_json(file)
 
 
-def training_arguments(spec: RewardSpec | DPOSpec, *, run: RunDir, compute: Compute, n_pairs: int) -> dict[str, Any]:
-    """Keyword arguments of TRL's configs that both trainers share."""
+def training_arguments(spec: DPOSpec, *, run: RunDir, compute: Compute, n_pairs: int) -> dict[str, Any]:
+    """Keyword arguments of TRL's configs."""
     steps = spec.max_steps or count_steps(spec, n_pairs=n_pairs)
     return {
         "output_dir": str(run.checkpoints),
@@ -143,17 +157,18 @@ def training_arguments(spec: RewardSpec | DPOSpec, *, run: RunDir, compute: Comp
         "gradient_checkpointing": False,
         "dataloader_pin_memory": compute.device == "cuda",
         "disable_tqdm": True,
-        "report_to": _trackers(spec, run=run),
+        "report_to": find_trackers(spec, run=run),
     }
 
 
-def count_steps(spec: RewardSpec | DPOSpec, *, n_pairs: int) -> int:
+def count_steps(spec: DPOSpec, *, n_pairs: int) -> int:
     """Optimizer steps of the epochs asked for; the last batch of an epoch may be short."""
     batches = math.ceil(n_pairs / spec.batch_size)
     return math.ceil(spec.epochs * max(1, math.ceil(batches / spec.gradient_accumulation)))
 
 
-def _trackers(spec: RewardSpec | DPOSpec, *, run: RunDir) -> list[str]:
+def find_trackers(spec: RewardSpec | DPOSpec, *, run: RunDir) -> list[str]:
+    """The trackers asked for. Raises InputError for one that is not installed."""
     if not spec.tensorboard:
         return []
     if importlib.util.find_spec("tensorboard") is None:
@@ -169,6 +184,8 @@ def lora_config(spec: RewardSpec | DPOSpec) -> LoraConfig | None:
     """
     if spec.tuning == "full":
         return None
+    from peft import LoraConfig
+
     reward = spec.method == "reward"
     return LoraConfig(
         r=spec.lora_rank,
@@ -180,21 +197,16 @@ def lora_config(spec: RewardSpec | DPOSpec) -> LoraConfig | None:
     )
 
 
-def to_dataset(pairs: list[EncodedPair], *, whole: bool) -> Dataset:
-    """The rows TRL trains on. whole: chosen_ids and rejected_ids are whole conversations (reward), else completions."""
-    rows = []
-    for item in pairs:
-        start = item.prompt_ids if whole else []
-        row: dict[str, Any] = {
-            "chosen_ids": start + item.chosen_ids,
-            "rejected_ids": start + item.rejected_ids,
-        }
-        if not whole:
-            row["prompt_ids"] = item.prompt_ids
-        elif item.pair.margin is not None:
-            row["margin"] = item.pair.margin
-        rows.append(row)
-    return Dataset.from_list(rows)
+def to_dataset(pairs: list[EncodedPair]) -> Dataset:
+    """The rows that DPOTrainer trains on."""
+    from datasets import Dataset
+
+    return Dataset.from_list(
+        [
+            {"prompt_ids": item.prompt_ids, "chosen_ids": item.chosen_ids, "rejected_ids": item.rejected_ids}
+            for item in pairs
+        ]
+    )
 
 
 def fit(trainer: Any, *, run: RunDir, progress: Progress) -> None:
@@ -246,16 +258,20 @@ class RunReporter(TrainerCallback):
         logs = logs or {}
         if "loss" not in logs:
             return  # the summary at the end of training, which the report says better
-        loss = float(logs["loss"])
-        if not math.isfinite(loss):
-            raise TrainingError(f"the loss is {loss} at step {state.global_step}: lower learning_rate, or use fp32")
         numbers = {key: float(value) for key, value in logs.items() if isinstance(value, int | float)}
-        finite = {key: value for key, value in numbers.items() if math.isfinite(value)}
-        self.run.append_metrics({"step": state.global_step, **finite})
+        log_metrics(self.run, step=state.global_step, numbers=numbers)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Seal the checkpoint just written."""
         seal_checkpoint(self.run.checkpoints / f"checkpoint-{state.global_step}")
+
+
+def log_metrics(run: RunDir, *, step: int, numbers: dict[str, float]) -> None:
+    """One row of metrics.jsonl. Raises TrainingError for a loss that is no number."""
+    if not math.isfinite(numbers["loss"]):
+        raise TrainingError(f"the loss is {numbers['loss']} at step {step}: lower learning_rate, or use fp32")
+    finite = {key: value for key, value in numbers.items() if math.isfinite(value)}
+    run.append_metrics({"step": step, **finite})
 
 
 def seal_checkpoint(directory: Path) -> None:

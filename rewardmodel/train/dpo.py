@@ -129,7 +129,7 @@ def _train(
             label_smoothing=0.1 if spec.loss_type == "robust" else 0.0,  # as the Robust DPO paper has it
             precompute_ref_log_probs=spec.tuning == "full",
         ),
-        train_dataset=to_dataset(data.train.pairs, whole=False),
+        train_dataset=to_dataset(data.train.pairs),
         processing_class=tokenizer,
         peft_config=lora_config(spec),
     )

@@ -36,6 +36,33 @@ from rewardmodel.contract import METHODS, RewardSpec, SpecError, describe_fields
         ({"method": "reward", "data": {"train": 1, "test": "b"}}, "data.train: expected a file name, got 1"),
         ({"method": "score", "model": "m"}, "data: required by method score: "),
         ({"method": "reward", "data": "d", "beta": 0.1}, "unknown 'beta': "),
+        ({"method": "reward", "data": "d", "loss": "davdson"}, "loss: unknown 'davdson': did you mean 'davidson'?"),
+        (
+            {"method": "reward", "data": "d", "tie_strength": 1},
+            "tie_strength: loss bradley-terry has no ties; use davidson or rao-kupper",
+        ),
+        (
+            {"method": "reward", "data": "d", "loss": "rao-kupper", "tie_strength": 0.5},
+            "tie_strength: must be at least 1 for rao-kupper, got 0.5",
+        ),
+        ({"method": "reward", "data": "d", "margins": {4: 1}}, "margins: unknown '4': known are 0, 1, 2, 3"),
+        (
+            {"method": "reward", "data": "d", "margins": {"1": -1}},
+            "margins.1: expected a number of at least 0, got -1",
+        ),
+        (
+            {"method": "reward", "data": "d", "loss": "davidson", "margins": {"1": 1}},
+            "margins: loss davidson knows no margins; use bradley-terry",
+        ),
+        ({"method": "reward", "data": "d", "label_smoothing": 0.6}, "label_smoothing: must be at most 0.5, got 0.6"),
+        (
+            {"method": "reward", "data": "d", "loss": "plackett-luce", "label_smoothing": 0.1},
+            "label_smoothing: loss plackett-luce knows none; use bradley-terry",
+        ),
+        (
+            {"method": "reward", "data": "d", "weights_dtype": "mixed"},
+            "weights_dtype: mixed is for tuning full; with lora the weights are frozen",
+        ),
     ],
 )
 def test_a_bad_spec_is_refused_naming_the_field(mapping: object, message: str) -> None:
@@ -48,6 +75,7 @@ def test_a_bad_spec_is_refused_naming_the_field(mapping: object, message: str) -
     "mapping",
     [
         {"method": "reward", "data": "d", "epochs": 2},
+        {"method": "reward", "data": "d", "margins": {1: 0, "2": 0.5}, "step_tokens": 1000},
         {"method": "dpo", "data": {"train": "a", "test": "b"}, "max_steps": 3},
         {"method": "generate", "prompts": "p"},
         {"method": "score", "model": "m", "data": "d"},

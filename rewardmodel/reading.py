@@ -1,0 +1,324 @@
+"""Reading rewards: the one place where a model's hidden states become numbers, in training, evaluation and serving.
+
+A reward is the head's output at a conversation's last token that is no padding, which is where transformers' sequence
+classifiers, TRL and servers read it. Two ways lead there and give the same numbers (tests hold them to 1e-5):
+
+- padded: one conversation a line of a rectangle;
+- packed: all conversations of some groups in one row without padding, positions beginning anew with each, and the
+  beginning that a group's conversations share read once. A causal model's states of those tokens do not depend on what
+  follows, so this is exact. Each stretch of the row attends to its own keys: a group's longest conversation to itself,
+  the rest of another to the shared beginning and to itself. On a GPU that is one call of FlashAttention's
+  variable-length kernel a layer, with the keys gathered; elsewhere a dense mask.
+
+Not here: models that attend otherwise (sliding windows, encoders): they are read padded (`can_pack`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AttentionInterface
+
+from rewardmodel.groups import Group
+
+ATTENTION = "preferee_packed"
+
+
+@dataclass(frozen=True)
+class Rectangle:
+    """Conversations padded on the right: ids and mask (n, longest), reads (n,) the place of each last token."""
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+    reads: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Row:
+    """Conversations end to end.
+
+    ids, positions: (1, T). reads: (n,) places of the last tokens. starts_q: (s + 1,) where each stretch of queries
+    begins, int32; starts_k: the same in `keys`, (Tk,), which holds the places of the keys of all stretches. copies:
+    (T, c) where in `keys` each place stands, -1 for nowhere more. longest: bound on the length of a stretch of keys.
+    filled: tokens that are text; the rest of T fills up.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    reads: torch.Tensor
+    starts_q: torch.Tensor
+    starts_k: torch.Tensor
+    keys: torch.Tensor
+    copies: torch.Tensor
+    longest: int
+    filled: int
+
+
+def pad_right(sequences: Sequence[Sequence[int]], *, pad_id: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask, both (batch, longest), int64."""
+    longest = max(len(ids) for ids in sequences)
+    ids = torch.full((len(sequences), longest), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(sequences), longest), dtype=torch.long)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
+        mask[row, : len(sequence)] = 1
+    return ids.to(device), mask.to(device)
+
+
+def build_rectangle(sequences: Sequence[Sequence[int]], *, pad_id: int, device: str) -> Rectangle:
+    """The conversations, one a line."""
+    ids, mask = pad_right(sequences, pad_id=pad_id, device=device)
+    reads = torch.tensor([find_last(sequence, pad_id=pad_id) for sequence in sequences], device=device)
+    return Rectangle(ids, mask, reads)
+
+
+def find_last(ids: Sequence[int], *, pad_id: int) -> int:
+    """The place at which a conversation's reward is read: its last token that is not the padding token."""
+    place = len(ids) - 1
+    while place > 0 and ids[place] == pad_id:
+        place -= 1
+    return place
+
+
+def build_row(
+    groups: Sequence[Group],
+    *,
+    pad_id: int,
+    device: str,
+    share: bool = True,
+    length: int | None = None,
+    stretches: int | None = None,
+    key_count: int | None = None,
+    copy_count: int | None = None,
+    longest: int | None = None,
+) -> Row:
+    """The conversations of some groups in one row, in their order.
+
+    length, stretches, key_count, copy_count: fill up to these sizes, so that rows have one shape (for compiled code).
+    longest: bound on a conversation's length; unset: the longest here.
+    """
+    ids: list[np.ndarray] = []
+    positions: list[np.ndarray] = []
+    keys: list[np.ndarray] = []
+    sizes_q: list[int] = []
+    reads: list[int] = []
+    start = 0
+    for group in groups:
+        places = [0] * len(group.sequences)
+        shared = 0
+        beginning = np.zeros(0, dtype=np.int64)
+        # The longest is laid down whole, and its beginning serves the others: a stretch less, and fuller ones.
+        for index in sorted(range(len(places)), key=lambda i: (-len(group.sequences[i]), i)):
+            sequence = group.sequences[index]
+            own = len(sequence) - shared
+            ids.append(np.asarray(sequence[shared:]))
+            positions.append(np.arange(shared, len(sequence)))
+            keys.append(np.concatenate([beginning, np.arange(start, start + own)]))
+            sizes_q.append(own)
+            # A last token inside the shared beginning (all the rest padding) does not happen: `shared` leaves one.
+            places[index] = start + max(0, find_last(sequence, pad_id=pad_id) - shared)
+            if share and not shared:
+                shared = group.shared
+                beginning = np.arange(start, start + shared)
+            start += own
+        reads.extend(places)
+    filled = start
+    bound = longest or max(len(part) for part in keys)
+    for size in _split(max(0, (length or start) - start), most=bound):
+        ids.append(np.full(size, pad_id))
+        positions.append(np.arange(size))
+        keys.append(np.arange(start, start + size))
+        sizes_q.append(size)
+        start += size
+    sizes_k = [len(part) for part in keys]
+    spare = max(0, (stretches or len(sizes_q)) - len(sizes_q))
+    every_key = np.concatenate(keys)
+    unused = np.zeros(max(0, (key_count or 0) - len(every_key)), dtype=np.int64)
+    return Row(
+        ids=send(np.concatenate(ids)[None], device=device),
+        positions=send(np.concatenate(positions)[None], device=device),
+        reads=send(np.asarray(reads), device=device),
+        starts_q=send(_starts(sizes_q, spare=spare), device=device),
+        starts_k=send(_starts(sizes_k, spare=spare), device=device),
+        keys=send(np.concatenate([every_key, unused]), device=device),
+        copies=send(_invert(every_key, size=start, width=copy_count), device=device),
+        longest=bound,
+        filled=filled,
+    )
+
+
+def _invert(keys: np.ndarray, *, size: int, width: int | None) -> np.ndarray:
+    """Where in `keys` each of `size` places stands: (size, the most often, or width), -1 for nowhere more."""
+    counts = np.bincount(keys, minlength=size)
+    order = np.argsort(keys, kind="stable")  # standing of equal keys in a row
+    columns = np.arange(len(keys)) - np.repeat(np.cumsum(counts) - counts, counts)
+    copies = np.full((size, max(width or 0, counts.max())), -1)
+    copies[keys[order], columns] = order
+    return copies
+
+
+def _split(total: int, *, most: int) -> list[int]:
+    whole, rest = divmod(total, most)
+    return [most] * whole + ([rest] if rest else [])
+
+
+def _starts(sizes: Sequence[int], *, spare: int) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(sizes), np.full(spare, sum(sizes))]).astype(np.int32)
+
+
+def send(values: np.ndarray, *, device: str) -> torch.Tensor:
+    """An array on the device; the host does not wait for the copy."""
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device == "cuda" else tensor.to(device)
+
+
+def read_rectangle(model: Any, *, batch: Rectangle) -> torch.Tensor:
+    """One reward a conversation, (n,), float32."""
+    backbone, head = find_parts(model)
+    hidden = backbone(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False)[0]  # (n, longest, hidden)
+    lines = torch.arange(len(batch.reads), device=hidden.device)
+    return head(hidden[lines, batch.reads]).squeeze(-1).float()
+
+
+def read_row(model: Any, *, batch: Row) -> torch.Tensor:
+    """One reward a conversation, (n,), float32, in the order of the groups and of their sequences."""
+    backbone, head = find_parts(model)
+    if batch.ids.device.type == "cuda":
+        packed: dict[str, Any] = {
+            "packed_starts_q": batch.starts_q,
+            "packed_starts_k": batch.starts_k,
+            "packed_keys": batch.keys,
+            "packed_copies": batch.copies,
+            "packed_longest": batch.longest,
+        }
+        with packed_attention(model):
+            hidden = backbone(input_ids=batch.ids, position_ids=batch.positions, use_cache=False, **packed)[0]
+    else:
+        mask = dense_mask(batch)
+        hidden = backbone(input_ids=batch.ids, position_ids=batch.positions, attention_mask=mask, use_cache=False)[0]
+    return head(hidden[0, batch.reads]).squeeze(-1).float()
+
+
+def dense_mask(batch: Row) -> torch.Tensor:
+    """Which token sees which, (1, 1, T, T) bool: what the variable-length kernel computes from `starts` and `keys`.
+
+    The queries of a stretch are the last of its keys, so that its i-th of q queries sees the first k - q + i + 1 of
+    its k keys.
+    """
+    size = batch.ids.shape[1]
+    mask = torch.zeros(size, size, dtype=torch.bool)
+    starts_q, starts_k, keys = batch.starts_q.tolist(), batch.starts_k.tolist(), batch.keys.cpu()
+    for i in range(len(starts_q) - 1):
+        own = keys[starts_k[i] : starts_k[i + 1]]
+        q, k = starts_q[i + 1] - starts_q[i], len(own)
+        seen = torch.ones(q, k, dtype=torch.bool).tril(k - q)
+        mask[starts_q[i] : starts_q[i + 1], own] = seen
+    return mask[None, None].to(batch.ids.device)
+
+
+def attend_packed(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    packed_starts_q: torch.Tensor,
+    packed_starts_k: torch.Tensor,
+    packed_keys: torch.Tensor,
+    packed_copies: torch.Tensor,
+    packed_longest: int,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """FlashAttention of a row. query: (1, heads, T, d); key, value: (1, kv heads, T, d) -> (1, T, heads, d).
+
+    torch's own kernel aligns its causal mask at the end of queries and keys, as `dense_mask` does (Dao 2023,
+    FlashAttention-2, since 2.1), and lets several query heads share a key head.
+    """
+    # Autocast does not reach this operator: rotary embeddings leave queries and keys in float32.
+    kind = torch.bfloat16 if query.dtype == torch.float32 else query.dtype
+    query, key, value = (part[0].transpose(0, 1).to(kind) for part in (query, key, value))  # (T, heads, d)
+    out = torch.ops.aten._flash_attention_forward(
+        query.contiguous(),
+        _Gather.apply(key, packed_keys, packed_copies),
+        _Gather.apply(value, packed_keys, packed_copies),
+        packed_starts_q,
+        packed_starts_k,
+        packed_longest,
+        packed_longest,
+        0.0,
+        True,
+        False,
+        scale=scaling,
+    )[0]
+    return out.unsqueeze(0), None
+
+
+class _Gather(torch.autograd.Function):
+    """values[keys], whose gradient gathers too: adding bfloat16 into one place from many at once is slow, and is never
+    twice the same. Keys that only fill up get no gradient, where the kernel leaves what was in memory."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, keys: torch.Tensor, copies: torch.Tensor) -> torch.Tensor:
+        """(T, heads, d) -> (Tk, heads, d)"""
+        ctx.save_for_backward(copies)
+        return values.index_select(0, keys)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        """(Tk, heads, d) -> (T, heads, d)"""
+        (copies,) = ctx.saved_tensors
+        taken = gradient.index_select(0, copies.clamp_min(0).flatten()).unflatten(0, copies.shape)  # (T, c, heads, d)
+        return taken.masked_fill((copies < 0)[:, :, None, None], 0.0).sum(1), None, None
+
+
+AttentionInterface.register(ATTENTION, attend_packed)
+
+
+@contextlib.contextmanager
+def packed_attention(model: Any) -> Iterator[None]:
+    """Packed attention for a forward pass, and for what its backward pass computes again; on a CPU nothing changes."""
+    backbone, head = find_parts(model)
+    config = backbone.config
+    before = config._attn_implementation
+    if next(head.parameters()).device.type == "cuda":
+        config._attn_implementation = ATTENTION
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def find_parts(model: Any) -> tuple[Any, Any]:
+    """The backbone and the head of a sequence classifier, under adapters or not."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return getattr(inner, inner.base_model_prefix), inner.score
+
+
+def find_blocks(model: Any) -> torch.nn.ModuleList:
+    """The repeated layers of a backbone. Raises ValueError where it has none."""
+    backbone, _ = find_parts(model)
+    lists = [child for child in backbone.children() if isinstance(child, torch.nn.ModuleList)]
+    if not lists:
+        raise ValueError(f"{type(backbone).__name__} has no list of layers")
+    return max(lists, key=len)
+
+
+def can_pack(model: Any) -> str | None:
+    """Why a model cannot be read packed; None if it can."""
+    backbone, _ = find_parts(model)
+    config = backbone.config
+    if not getattr(backbone, "_supports_attention_backend", False):
+        return f"{type(backbone).__name__} has an attention of its own"
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if kinds != {"full_attention"} or getattr(config, "sliding_window", None):
+        return f"{type(backbone).__name__} attends within a window"
+    if getattr(config, "attn_logit_softcapping", None):
+        return f"{type(backbone).__name__} caps its attention"
+    return None
