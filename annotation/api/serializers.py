@@ -46,9 +46,7 @@ class SubmissionSerializer(serializers.Serializer[Any]):
     highlights = serializers.ListField(child=HighlightSerializer(), max_length=HIGHLIGHTS_LIMIT, default=list)
     corrections = serializers.DictField(child=serializers.CharField(trim_whitespace=False), default=dict)
     all_bad = serializers.BooleanField(default=False)
-    rationale = serializers.CharField(
-        default="", allow_blank=True, max_length=RATIONALE_LIMIT, trim_whitespace=False
-    )
+    rationale = serializers.CharField(default="", allow_blank=True, max_length=RATIONALE_LIMIT, trim_whitespace=False)
     active_ms = serializers.IntegerField(default=None, allow_null=True, min_value=0, max_value=2**31 - 1)
 
     def validate_corrections(self, value: dict[str, str]) -> dict[int, str]:
