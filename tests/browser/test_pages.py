@@ -12,6 +12,10 @@ from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from annotation.domain.assigning import claim_slot
+from annotation.domain.judgement import Judgement
+from annotation.domain.messages import ask
+from annotation.domain.practice import add_example, answer_example
+from annotation.domain.projects import publish_guidelines
 from annotation.domain.runs import queue_run, run_directory
 from annotation.models import Membership, Model, Run
 from tests.annotation.factories import make_member, make_project, make_slate
@@ -23,9 +27,12 @@ OpenPage = Callable[..., Page]
 AXE = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
 ENGINEER_PAGES = [
     "", "guidelines/", "data/", "snapshots/", "snapshots/1/", "runs/", "runs/1/", "runs/new/?method=dpo",
-    "models/", "models/1/",
+    "models/", "models/1/", "agreement/",
 ]  # fmt: skip
-ADMIN_PAGES = ["members/", "import/", "rank/", "history/"]
+ADMIN_PAGES = [
+    "members/", "import/", "rank/", "history/", "settings/", "messages/", "guidelines/?version=2&against=1",
+    "practice/", "practice/1/", "practice/1/result/",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -37,7 +44,14 @@ def people() -> dict[str, Membership]:
     members = {role: make_member(project, role=role) for role in ("annotator", "admin", "engineer")}
     for role in ("annotator", "admin", "admin"):
         rank_next(members[role])
-    claim_slot(members["admin"])
+    lease = claim_slot(members["admin"])
+    assert lease is not None
+    ask(members["admin"], lease_token=lease.token, text="Do sources count?")
+    two = Judgement(tiers=[[0], [1]])
+    asked = [{"role": "user", "content": "6 × 7?"}]
+    example = add_example(project, messages=asked, responses=["42", "41"], answer=two, explanation="42 is right.")
+    answer_example(members["admin"], example=example, judgement=two)
+    publish_guidelines(project, text="Rank by how **correct** the response is.")
     snapshot = freeze_trainable(project)
     finish(queue_run(project, method="reward", settings={}, snapshot=snapshot))
     Model.objects.create(project=project, pk=1, name="base", kind="policy", location="smollm2-135m-instruct")
