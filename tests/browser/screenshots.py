@@ -72,14 +72,25 @@ def signed_in(browser: Browser, options: argparse.Namespace, *, user: str, mode:
 def shoot_ranking(page: Page, options: argparse.Namespace, *, mode: str) -> None:
     """A slate half ranked: a tie at the top, one below, one not yet placed."""
     page.goto(f"{options.url}/projects/{options.rank_project}/rank/")
-    if page.locator("#ranking").count() == 0:
-        page.click("main button.primary")
+    pass_gate(page)
     page.wait_for_selector("#tierbar .chip")
-    for key in ["0", "ArrowRight", "0", "ArrowRight", "0", "ArrowRight", "0", "ArrowRight"]:
-        page.keyboard.press(key)
-    for key in ["1", "ArrowRight", "ArrowRight", "=", "ArrowRight", "2", "ArrowRight", "ArrowRight"]:
+    for key in ["0", "ArrowRight"] * 4 + ["1", "ArrowRight", "=", "2"]:
         page.keyboard.press(key)
     save(page, options, name="ranking", mode=mode)
+
+
+def pass_gate(page: Page) -> None:
+    """Read the guidelines and do the practice round, until a slate is on screen."""
+    while page.locator("#ranking:not([data-practising])").count() == 0:
+        if page.locator("#ranking").count() == 0:
+            page.locator("main .primary").first.click()
+            page.wait_for_load_state()
+            continue
+        page.wait_for_selector("#tierbar .chip")
+        for _response in page.locator(".response").all():
+            page.keyboard.press("1")
+        page.keyboard.press("Control+Enter")
+        page.wait_for_url("**/result/")
 
 
 def shoot_pages(page: Page, options: argparse.Namespace, *, mode: str) -> None:

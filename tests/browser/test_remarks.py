@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from annotation.domain.messages import answer
-from annotation.models import Membership, SlateMessage
+from annotation.models import Draft, Membership, PracticeExample, Ranking, SlateMessage
 from annotation.rendering import render_markdown
 from tests.annotation.factories import make_member
 from tests.browser.slates import (
@@ -268,3 +268,29 @@ def test_a_break_is_offered_when_the_project_says_so_and_its_time_does_not_run(o
     active = stored(submit(page)).active_ms
     assert active is not None
     assert active < 1500
+
+
+def test_practice_is_ranked_by_keyboard_and_leaves_nothing_behind(open_page: OpenPage, annotator: Membership) -> None:
+    """In the ranking page's own frame: refused like a ranking if incomplete, but no ranking, draft or outbox."""
+    PracticeExample.objects.create(
+        project=annotator.project,
+        number=1,
+        messages=[{"role": "user", "content": "Why?"}],
+        responses=["Because.", "No.", "Perhaps."],
+        answer={"tiers": [[0], [2], [1]], "strength": None, "ratings": {}, "flags": {}, "all_bad": False},
+        explanation="The first one answers.",
+    )
+    page = open_page(annotator.user)
+    page.goto("/projects/browser/practice/1/")
+    expect(page.locator(".response.current")).to_have_count(1)
+    expect(page.locator("#undo, #skip")).to_have_count(0)
+    press(page, "1", "Control+Enter")
+    expect(page.locator("#problems")).to_have_text("Responses B, C are not placed.")
+    press(page, "2", "3")
+    page.wait_for_timeout(700)
+    assert page.evaluate("Object.keys(localStorage)") == []
+    with page.expect_navigation():
+        press(page, "Control+Enter")
+    expect(page.locator("main")).to_contain_text("The first one answers.")
+    assert not Ranking.objects.exists()
+    assert not Draft.objects.exists()

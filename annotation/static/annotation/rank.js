@@ -34,6 +34,14 @@ function start(options = {}) {
   clock.restart(Number(slate.form.querySelector("[name=active_ms]").value));
   answers.focusResponse(0);
   sending.begin(options);
+  dress();
+}
+
+/* Formulas and copy buttons, where they were not made ahead; what was highlighted is painted on what is there then. */
+async function dress() {
+  const { form } = slate;
+  if ((await enrich(form)) && form === slate.form) paint();
+  makeReachable(form);
 }
 
 function watchForm() {
@@ -80,4 +88,3 @@ watchCompare();
 watchDialogs();
 drafts.watchDrafts();
 sending.watchSending();
-enrich(slate.form).then((hasChanged) => { if (hasChanged) paint(); }).then(() => makeReachable(slate.form));

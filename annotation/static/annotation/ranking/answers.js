@@ -118,7 +118,8 @@ function bringIntoView() {
 export function setCurrent(position) {
   slate.current = position;
   articles().forEach((one, i) => one.classList.toggle("current", i === position));
-  slate.form.querySelectorAll(".chip").forEach((chip) => chip.classList.toggle("current", Number(chip.dataset.position) === position));
+  const isOf = (chip) => Number(chip.dataset.position) === position;
+  slate.form.querySelectorAll(".chip").forEach((chip) => chip.classList.toggle("current", isOf(chip)));
 }
 
 /* Completeness --------------------------------------------------------------------------------------------------- */
@@ -171,9 +172,8 @@ function draw() {
 function summaryBox({ index, name, values, done }) {
   const box = document.createElement("div");
   box.className = `zone scale-zone${done ? "" : " bare"}`;
-  const label = Object.assign(document.createElement("span"), { className: "zone-label", textContent: name });
-  const count = Object.assign(document.createElement("span"), { className: "zone-count num", textContent: `${done}/${values.length}` });
-  box.append(label, count, ...values.map(({ position, value }) => {
+  const span = (className, textContent) => Object.assign(document.createElement("span"), { className, textContent });
+  box.append(span("zone-label", name), span("zone-count num", `${done}/${values.length}`), ...values.map(({ position, value }) => {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "value num";

@@ -2,6 +2,7 @@
 import { article, checkedOf, letterOf, positions, radiosOf, remark, say, slate } from "./page.js";
 
 const ENDS = { best: "sayBest", worst: "sayWorst" };
+const NAMES = { best: "sayIsBest", worst: "sayIsWorst" };
 const ends = () => (slate.kind === "best-worst" ? ["best", "worst"] : ["best"]);
 const chosen = (end) => (checkedOf(end) ? Number(checkedOf(end).value) : null);
 const endOf = (position) => ends().find((end) => chosen(end) === position);
@@ -29,7 +30,8 @@ function takeBack() {
 
 function choose(end, position) {
   const other = endOf(position);
-  if (other && other !== end) return remark(say(other === "best" ? "sayBestAlready" : "sayWorstAlready", { letter: letterOf(position) }));
+  const name = other === "best" ? "sayBestAlready" : "sayWorstAlready";
+  if (other && other !== end) return remark(say(name, { letter: letterOf(position) }));
   const isFirst = chosen(end) === null;
   radiosOf(end).find((radio) => Number(radio.value) === position).checked = true;
   return { said: changed(position, end), isFirst, position };
@@ -49,14 +51,14 @@ export function draw() {
   positions().forEach((i) => {
     const end = endOf(i);
     article(i).dataset.tier = end ?? "";
-    article(i).querySelector("[data-place]").textContent = end ? say(end === "best" ? "sayIsBest" : "sayIsWorst") : "";
+    article(i).querySelector("[data-place]").textContent = end ? say(NAMES[end]) : "";
   });
 }
 
 export function zones() {
-  const zone = (end) => ({ id: end, label: say(end === "best" ? "sayIsBest" : "sayIsWorst"), positions: positions().filter((i) => chosen(end) === i) });
-  const rest = { id: "", label: say("sayTheRest"), positions: positions().filter((i) => !endOf(i)), isRest: true };
-  return [...ends().map(zone), rest];
+  const those = (end) => positions().filter((i) => endOf(i) === end);
+  const zone = (end) => ({ id: end, label: say(NAMES[end]), positions: those(end) });
+  return [...ends().map(zone), { id: "", label: say("sayTheRest"), positions: those(undefined), isRest: true }];
 }
 
 export function drop(position, id) {

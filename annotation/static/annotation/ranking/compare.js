@@ -52,7 +52,8 @@ function tell(text) {
 function drawChoice() {
   const others = positions().filter((i) => i !== left);
   const buttons = others.map((i) => {
-    const button = Object.assign(document.createElement("button"), { type: "button", className: "chip", textContent: letterOf(i) });
+    const button = document.createElement("button");
+    Object.assign(button, { type: "button", className: "chip", textContent: letterOf(i) });
     button.setAttribute("aria-pressed", String(i === right));
     button.addEventListener("click", () => choose(i));
     return button;

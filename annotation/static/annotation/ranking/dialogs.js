@@ -1,4 +1,6 @@
-/* Dialogs, which take all keys while they are open (the browser gives the focus back after them), and the small boxes behind a summary. */
+/* Dialogs, which take all keys while they are open (the browser gives the focus back after them), and the small boxes
+ * behind a summary.
+ */
 import { slate } from "./page.js";
 
 const waiting = new Map();
@@ -21,7 +23,9 @@ export function finish(dialog, value) {
   resolve?.(value);
 }
 
-/* A press beside a dialog closes it like Escape, but for those in which something may have been written. */
+/* Every way out of a dialog ends in `finish`. A press beside one closes it like Escape, but for those in which something
+ * may have been written. To be called after who may refuse a `cancel` has begun to listen for it.
+ */
 export function watchDialogs() {
   document.addEventListener("submit", (event) => {
     if (event.target.getAttribute("method") !== "dialog") return;
@@ -29,8 +33,11 @@ export function watchDialogs() {
     finish(event.target.closest("dialog"), event.submitter?.value ?? "");
   });
   document.addEventListener("close", ({ target }) => { if (!target.open) finish(target, ""); }, true);
-  document.querySelectorAll("dialog:not([data-writing])").forEach((dialog) => {
-    dialog.addEventListener("click", (event) => { if (event.target === dialog) finish(dialog, ""); });
+  document.querySelectorAll("dialog").forEach((dialog) => {
+    dialog.addEventListener("cancel", (event) => { if (!event.defaultPrevented) finish(dialog, ""); });
+    dialog.addEventListener("click", (event) => {
+      if (event.target === dialog && !("writing" in dialog.dataset)) finish(dialog, "");
+    });
   });
 }
 

@@ -25,16 +25,19 @@ export function fieldsOf(form) {
     if (name.startsWith("flag_")) fields[name] = [...(fields[name] ?? []), value];
     else fields[name] = value;
   }
-  form.querySelectorAll(".correction textarea").forEach((area) => { if (area.value === sourceOf(area)) delete fields[area.name]; });
+  form.querySelectorAll(".correction textarea").forEach((area) => {
+    if (area.value === sourceOf(area)) delete fields[area.name];
+  });
   return { ...fields, active_ms: String(readClock()) };
 }
 
 export function fillIn(form, fields) {
   for (const input of form.elements) {
-    if (!input.name || input.name === "csrfmiddlewaretoken" || input.name === "token" || input.type === "fieldset") continue;
+    if (!input.name || input.name === "csrfmiddlewaretoken" || input.name === "token") continue;
     const value = fields[input.name];
     if (input.type === "radio") input.checked = input.value === (value ?? "");
-    else if (input.type === "checkbox") input.checked = input.name.startsWith("flag_") ? (value ?? []).includes(input.value) : value !== undefined;
+    else if (input.name.startsWith("flag_")) input.checked = (value ?? []).includes(input.value);
+    else if (input.type === "checkbox") input.checked = value !== undefined;
     else if (input.closest(".correction")) input.value = value ?? sourceOf(input);
     else input.value = value ?? "";
   }

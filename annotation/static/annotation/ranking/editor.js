@@ -70,8 +70,10 @@ async function showChanges(pane) {
   if (text().value === sourceAt(edited)) return pane.replaceChildren(say("sayNoChanges"));
   const changes = await compareWords(sourceAt(edited), text().value);
   if (!changes) return pane.replaceChildren(say("sayTooDifferent"));
-  pane.replaceChildren(...changes.map(({ text, side }) =>
-    (side === "both" ? text : Object.assign(document.createElement(side === "left" ? "del" : "ins"), { textContent: text }))));
+  pane.replaceChildren(...changes.map(({ text, side }) => {
+    if (side === "both") return text;
+    return Object.assign(document.createElement(side === "left" ? "del" : "ins"), { textContent: text });
+  }));
 }
 
 export function watchEditor() {

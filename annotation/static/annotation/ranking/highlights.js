@@ -101,12 +101,13 @@ export function paint(list = read()) {
 
 function item({ quote, comment, index }) {
   const line = document.createElement("li");
-  const button = Object.assign(document.createElement("button"), { type: "button", className: "quiet", textContent: "×" });
+  const make = (tag, values) => Object.assign(document.createElement(tag), values);
+  const button = make("button", { type: "button", className: "quiet", textContent: "×" });
   button.setAttribute("aria-label", say("sayRemoveHighlight", { quote }));
   button.title = say("sayRemove");
   button.addEventListener("click", () => remove(index));
-  line.append(Object.assign(document.createElement("q"), { textContent: quote, dir: "auto" }));
-  if (comment) line.append(Object.assign(document.createElement("span"), { className: "comment", textContent: comment, dir: "auto" }));
+  line.append(make("q", { textContent: quote, dir: "auto" }));
+  if (comment) line.append(make("span", { className: "comment", textContent: comment, dir: "auto" }));
   line.append(button);
   return line;
 }

@@ -8,12 +8,13 @@ import { boxOf, closeBoxes, isOpen, open, openBox } from "./dialogs.js";
 import { editCurrent } from "./editor.js";
 import { openFlags, toggleFlag } from "./flags.js";
 import { addHighlight } from "./highlights.js";
-import { scrollCurrent, toggleAlone, togglePrompt } from "./reading.js";
+import { enrich, scrollCurrent, toggleAlone, togglePrompt } from "./reading.js";
 import { skip, submit, undo } from "./sending.js";
 import { readStored, store } from "./storage.js";
 import { openThread, sendMessage } from "./thread.js";
 
 const SWITCH = "preferee-keys";
+const WAYS = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1 };
 const areOn = () => readStored(SWITCH) !== "off";
 
 function openSkip() {
@@ -28,11 +29,18 @@ function toggleAllBad() {
   touched();
 }
 
+function openGuidelines() {
+  const drawer = document.getElementById("guidelines");
+  if (!drawer) return;
+  open("guidelines");
+  enrich(drawer);
+}
+
 /* What the buttons with data-act do, by name; a key is one more way to press them. */
 const ACTS = {
   tie, flag: openFlags, edit: editCurrent, highlight: addHighlight, compare: compareCurrent, alone: () => toggleAlone(),
   fold: () => togglePrompt(), skip: openSkip, message: openThread, undo,
-  previous: () => focusNeighbour(-1), next: () => focusNeighbour(1), guidelines: () => open("guidelines"), keys: () => open("keys"),
+  previous: () => focusNeighbour(-1), next: () => focusNeighbour(1), guidelines: openGuidelines, keys: () => open("keys"),
 };
 
 const KEYS = {
@@ -65,21 +73,23 @@ function leave() {
 
 const isTextField = (element) => element.matches("textarea, select, input:not([type=radio]):not([type=checkbox])");
 const actsOnEnter = (element) => element.matches("a, button, summary");
-const wouldChange = ({ key, ctrlKey, metaKey, altKey }) => key === "Enter" || isArrow(key) || (key.length === 1 && !(ctrlKey || metaKey || altKey));
 const isArrow = (key) => key.startsWith("Arrow");
+const isCombined = ({ ctrlKey, metaKey, altKey }) => ctrlKey || metaKey || altKey;
+const wouldChange = (event) => event.key === "Enter" || isArrow(event.key) || (event.key.length === 1 && !isCombined(event));
 
 function onKey(event) {
   if (isOpen() || event.isComposing || event.defaultPrevented) return;
   const { key, target } = event;
   if (slate.form.hasAttribute("aria-busy")) return wouldChange(event) ? event.preventDefault() : null;
-  if (key === "Enter" && (event.ctrlKey || event.metaKey)) return handled(event, target.closest(".talk") ? sendMessage : submit);
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const isInTalk = target.closest(".talk");
+  if (key === "Enter" && (event.ctrlKey || event.metaKey)) return handled(event, isInTalk ? sendMessage : submit);
+  if (isCombined(event)) return;
   if (isTextField(target)) return onTextKey(event);
   if (key === "Escape") return handled(event, leave);
-  if (key === "Enter" && !actsOnEnter(target)) return handled(event, target.matches("[type=checkbox]") ? leave : ACTS.alone);
+  if (key === "Enter" && !actsOnEnter(target)) return handled(event, boxOf(target) ? leave : ACTS.alone);
   if (!areOn()) return;
   if (boxOf(target)) return onBoxKey(event);
-  if (isArrow(key) && event.shiftKey && target.closest(".scale")) return handled(event, () => stepRating(key === "ArrowUp" || key === "ArrowRight" ? 1 : -1));
+  if (isArrow(key) && event.shiftKey && target.closest(".scale")) return handled(event, () => stepRating(WAYS[key]));
   if (isArrow(key) && target.closest(".prompt, .strip")) return; // these scroll and choose by themselves
   if (/^[0-9]$/.test(key)) return handled(event, () => digit(Number(key)));
   if (Object.hasOwn(KEYS, key)) handled(event, KEYS[key]);
@@ -117,7 +127,9 @@ export function watchKeys() {
   document.addEventListener("keydown", onKey);
   document.addEventListener("click", onPress);
   // A press on the button must not take the selection away that it is about.
-  document.addEventListener("pointerdown", (event) => { if (event.target.closest("[data-act=highlight]")) event.preventDefault(); });
+  document.addEventListener("pointerdown", (event) => {
+    if (event.target.closest("[data-act=highlight]")) event.preventDefault();
+  });
   const choice = document.getElementById("keys-on");
   choice.checked = areOn();
   document.documentElement.classList.toggle("keys-off", !areOn());

@@ -16,8 +16,9 @@ let handlers = { delivered() {}, reopen() {} };
 
 /* Entries are {token, url, fields, html, at, state, problems, who, home}; state is "waiting" or "refused". */
 export function entries() {
-  return keysFrom(PREFIX).map(readStored).filter((entry) => entry?.who === main.dataset.annotator && entry.home === main.dataset.home)
-    .sort((a, b) => a.at - b.at);
+  const { annotator, home } = main.dataset;
+  const isMine = (entry) => entry?.who === annotator && entry.home === home;
+  return keysFrom(PREFIX).map(readStored).filter(isMine).sort((a, b) => a.at - b.at);
 }
 
 export const waiting = () => entries().filter((entry) => entry.state === "waiting" && !inFlight.has(entry.token));
@@ -104,10 +105,15 @@ export function draw() {
 function waitingLine(count) {
   const line = document.createElement("p");
   const isSignedOut = trouble === "signed-out";
-  line.append(say(count === 1 ? "sayOneWaits" : "sayManyWait", { count }), " ", isSignedOut ? say("saySignedOut") : trouble, " ");
-  if (isSignedOut) line.append(Object.assign(document.createElement("a"), { href: main.dataset.login, textContent: say("saySignIn") }), " ");
+  line.append(say(count === 1 ? "sayOneWaits" : "sayManyWait", { count }), " ");
+  line.append(isSignedOut ? say("saySignedOut") : trouble, " ");
+  if (isSignedOut) line.append(signInLink(), " ");
   line.append(button("sayRetry", () => flush(), "retry"));
   return line;
+}
+
+function signInLink() {
+  return Object.assign(document.createElement("a"), { href: main.dataset.login, textContent: say("saySignIn") });
 }
 
 function refusedLine(entry) {

@@ -60,6 +60,7 @@ export function watchSwipe(setCurrent) {
   const row = slate.form.querySelector(".responses");
   row.addEventListener("scroll", () => {
     const at = Math.round(row.scrollLeft / row.clientWidth);
-    if (row.scrollWidth > row.clientWidth && Math.abs(row.scrollLeft - at * row.clientWidth) < 4 && at !== slate.current) setCurrent(at);
+    const hasSettled = row.scrollWidth > row.clientWidth && Math.abs(row.scrollLeft - at * row.clientWidth) < 4;
+    if (hasSettled && at !== slate.current) setCurrent(at);
   }, { passive: true });
 }

@@ -2,11 +2,11 @@
  * that it has the ranking, or as soon as it is clear that the server cannot be reached.
  */
 import { describeMissing, isComplete, showMissing } from "./answers.js";
-import { announce, articles, holder, isPractice, main, say, slate, tokenOf } from "./page.js";
+import { announce, articles, holder, isPractice, main, remark, say, slate, tokenOf } from "./page.js";
 import { open } from "./dialogs.js";
 import { forgetDraft, putDraft, setState } from "./drafts.js";
 import { entries, flush, hasRanked, send, strike, waiting, watchOutbox } from "./outbox.js";
-import { enrich, makeReachable } from "./reading.js";
+import { enrich } from "./reading.js";
 import { ask, askForPiece, post } from "./server.js";
 
 const RENEW_EVERY = 4 * 60_000;
@@ -68,13 +68,15 @@ export async function submit() {
   if (isBusy) return;
   slate.form.querySelector("[name=active_ms]").value = clock.milliseconds();
   if (isPractice()) return submitPractice();
-  const entry = { token: tokenOf(), url: slate.form.getAttribute("action"), fields: [...new FormData(slate.form)].filter(([name]) => name !== "csrfmiddlewaretoken"), html };
+  const entry = { token: tokenOf(), url: slate.form.getAttribute("action"), fields: fieldsNow(), html };
   const outcome = await busy(() => send(entry));
   if (outcome.state === "done") return acknowledged(entry.token, outcome);
   if (outcome.state === "refused" && outcome.problems.length) return refuse(entry, outcome.problems);
   if (outcome.state === "refused") return refuse(entry, [say("sayTrouble", { status: outcome.status })]);
   return postpone(entry);
 }
+
+const fieldsNow = () => [...new FormData(slate.form)].filter(([name]) => name !== "csrfmiddlewaretoken");
 
 /* A try is no ranking: nothing of it waits in the outbox. */
 async function submitPractice() {
@@ -135,7 +137,6 @@ async function postpone(entry) {
     showProblems([describeMissing()]);
     return showMissing();
   }
-  announce(document.getElementById("outbox").textContent);
   const ahead = await Promise.race([next, Promise.resolve(null)]);
   if (ahead?.html && entry.token === tokenOf()) show(ahead);
 }
@@ -148,7 +149,8 @@ function refuse(entry, problems) {
 }
 
 function showProblems(problems) {
-  part("problems").replaceChildren(...problems.map((problem) => Object.assign(document.createElement("p"), { textContent: problem })));
+  const line = (textContent) => Object.assign(document.createElement("p"), { textContent });
+  part("problems").replaceChildren(...problems.map(line));
   part("problems").hidden = false;
 }
 
@@ -157,11 +159,13 @@ export async function skip() {
   if (isBusy) return;
   lastTry = skip;
   const token = tokenOf();
-  const outcome = await busy(() => ask(document.getElementById("skip-form").action, { token, reason: part("skip-reason").value }));
+  const fields = { token, reason: part("skip-reason").value };
+  const outcome = await busy(() => ask(document.getElementById("skip-form").action, fields));
   if (outcome.state === "done") return acknowledged(token, outcome);
   setSaved("");
   if (outcome.problems?.length) return showProblems(outcome.problems);
-  showTrouble(outcome.state === "signed-out" ? say("saySkipSignedOut") : outcome.status ? say("sayTrouble", { status: outcome.status }) : say("saySkipUnreached"));
+  if (outcome.state === "signed-out") return showTrouble(say("saySkipSignedOut"));
+  showTrouble(outcome.status ? say("sayTrouble", { status: outcome.status }) : say("saySkipUnreached"));
 }
 
 export function retry() {
@@ -184,7 +188,6 @@ function show({ html: source, fragment }, following = undefined) {
   html = source;
   holder.replaceChildren(fragment);
   start({ isFetchedAhead: true, following });
-  makeReachable(slate.form);
   announce(say("sayNext", { count: articles().length }));
 }
 
@@ -204,7 +207,9 @@ export function undo() {
 
 function reopen(entry) {
   const fields = {};
-  for (const [name, value] of entry.fields) fields[name] = name.startsWith("flag_") ? [...(fields[name] ?? []), value] : value;
+  for (const [name, value] of entry.fields) {
+    fields[name] = name.startsWith("flag_") ? [...(fields[name] ?? []), value] : value;
+  }
   const before = html;
   putDraft(entry.token, fields);
   strike(entry.token);
@@ -214,9 +219,14 @@ function reopen(entry) {
   show({ html: entry.html, fragment: template.content }, prepare(before));
 }
 
-/* What was sent later: if its slate is still on the screen, go on; and look for a slate to come. */
+/* What was sent later: if its slate is still on the screen, go on, and tell where more had been entered meanwhile; and
+ * look for a slate to come.
+ */
 async function delivered(entry, answer) {
+  const said = (fields) => JSON.stringify(fields.filter(([name]) => name !== "active_ms"));
+  const isChanged = entry.token === tokenOf() && said(entry.fields) !== said(fieldsNow());
   await acknowledged(entry.token, answer);
+  if (isChanged) remark(say("saySentBefore"));
   lookAhead();
 }
 

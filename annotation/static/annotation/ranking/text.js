@@ -76,7 +76,7 @@ export function markSpans(root, spans) {
     for (let i = next; i < spans.length && spans[i].start < start + text.length; i += 1) here.push(spans[i]);
     if (!here.length) continue;
     if (isWhole) node.classList.add("marked");
-    else wrap(node, here.map((span) => ({ start: Math.max(span.start - start, 0), end: Math.min(span.end - start, text.length) })));
+    else wrap(node, here.map((span) => [Math.max(span.start - start, 0), Math.min(span.end - start, text.length)]));
   }
 }
 
@@ -84,10 +84,10 @@ function wrap(node, spans) {
   const text = node.data;
   const parts = [];
   let at = 0;
-  for (const { start, end } of spans) {
-    if (start > at) parts.push(text.slice(at, start));
-    if (/\S/.test(text.slice(start, end))) parts.push(Object.assign(document.createElement("mark"), { textContent: text.slice(start, end) }));
-    else parts.push(text.slice(start, end));
+  for (const [start, end] of spans) {
+    const words = text.slice(start, end);
+    parts.push(text.slice(at, start));
+    parts.push(words.trim() ? Object.assign(document.createElement("mark"), { textContent: words }) : words);
     at = end;
   }
   node.replaceWith(...parts, text.slice(at));

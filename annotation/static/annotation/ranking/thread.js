@@ -1,4 +1,4 @@
-/* The talk with the reviewers about the slate on screen: a box behind "Message", which is replaced by the server's answer. */
+/* The talk with the reviewers about the slate on screen: a box behind "Message", filled anew by the server's answer. */
 import { announce, say, slate } from "./page.js";
 import { openBox } from "./dialogs.js";
 import { post } from "./server.js";

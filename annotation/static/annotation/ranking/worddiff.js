@@ -9,7 +9,8 @@ export async function compareWords(left, right) {
   const { diffArrays } = await import(main.dataset.jsdiff);
   const changes = diffArrays(wordsOf(left), wordsOf(right), { timeout: PATIENCE });
   if (!changes) return null;
-  return changes.map(({ value, added, removed }) => ({ text: value.join(""), side: removed ? "left" : added ? "right" : "both" }));
+  const sideOf = ({ added, removed }) => (removed ? "left" : added ? "right" : "both");
+  return changes.map((change) => ({ text: change.value.join(""), side: sideOf(change) }));
 }
 
 /* Words, blanks and marks, each by itself; in scripts without blanks the browser knows where a word ends. */
@@ -19,25 +20,27 @@ function wordsOf(text) {
   return Array.from(segmenter.segment(text), ({ segment }) => segment);
 }
 
-/* Where in a side's text the words stand that the other side has not, as spans; blanks between two such words belong. */
+/* Where in a side's text the words stand that the other side has not, as spans; blanks between two such words belong,
+ * blanks around them do not.
+ */
 export function spansOf(changes, side) {
   const spans = [];
   let at = 0, gap = "";
-  for (const change of changes) {
-    if (change.side !== side && change.side !== "both") continue;
-    const end = at + change.text.length;
-    if (change.side === "both") gap += change.text;
-    else if (spans.length && !gap.trim()) spans.at(-1).end = end;
-    else spans.push({ start: at, end });
-    if (change.side === side) gap = "";
-    at = end;
+  for (const { text, side: where } of changes) {
+    if (where !== side && where !== "both") continue;
+    const isOwn = where === side && text.trim() !== "";
+    const [start, end] = [at + text.length - text.trimStart().length, at + text.trimEnd().length];
+    if (isOwn && spans.length && !gap.trim()) spans.at(-1).end = end;
+    else if (isOwn) spans.push({ start, end });
+    gap = isOwn ? "" : gap + text;
+    at += text.length;
   }
   return spans;
 }
 
 /* Whether so little is common to both that marks would cover everything. */
 export function haveLittleInCommon(changes) {
-  const count = (side) => changes.filter((change) => change.side === side).reduce((sum, { text }) => sum + text.trim().length, 0);
-  const both = count("both");
-  return both < count("left") * LITTLE && both < count("right") * LITTLE;
+  const sums = { left: 0, right: 0, both: 0 };
+  for (const { text, side } of changes) sums[side] += text.trim().length;
+  return sums.both < sums.left * LITTLE && sums.both < sums.right * LITTLE;
 }
