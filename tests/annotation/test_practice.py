@@ -109,7 +109,7 @@ def test_the_answer_itself_agrees_in_whichever_order_it_is_shown(kind: str, answ
     project = project_of(kind, scales=[HELPFUL] if kind == "rating" else None)
     example = add(project, answer, count=count)
     orders = set()
-    for _member in range(6):
+    for _member in range(24):
         annotator = make_member(project)
         orders.add(tuple(practice_order(annotator, example=example)))
         right = on_screen(from_json(example.answer), example=example, annotator=annotator)
