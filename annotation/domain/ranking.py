@@ -158,7 +158,10 @@ def _said(judgement: Judgement, *, annotator: Membership, slate: Slate, order: S
     task = task_of(annotator.project)
     judgement = complete_tiers(judgement, task=task)
     masked = cache(lambda: masked_texts(annotator.project, order))
-    shown: Callable[[int], str] = lambda position: render_markdown(masked()[position].text).text  # noqa: E731
+
+    def shown(position: int) -> str:
+        return render_markdown(masked()[position].text).text
+
     check_judgement(judgement, task=task, count=len(order), shown=shown)
     return {
         "task": task.kind,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from typing import Any
-from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -35,6 +34,7 @@ from annotation.domain.messages import (
 )
 from annotation.models import Lease, Membership, Ranking, Slate, SlateMessage
 from annotation.rules import can, require_membership
+from annotation.views.asking import read_token
 from annotation.views.conversation import split_conversation
 from annotation.views.paging import paginate
 
@@ -45,7 +45,7 @@ def rank_message(request: HttpRequest, slug: str) -> HttpResponse:
     """Ask the reviewers about the slate on screen; the page's script gets the talk as a part of the page."""
     membership = require_membership(request.user, slug, action="annotate")
     try:
-        lease = own_lease(membership, token=_read_token(request.POST.get("token", "")))
+        lease = own_lease(membership, token=read_token(request.POST.get("token", "")))
     except LeaseUnknown as error:
         raise Http404(str(error)) from error
     slate, text, problem = lease.slot.slate, request.POST.get("text", ""), ""
@@ -203,10 +203,3 @@ def _is_navigation(request: HttpRequest) -> bool:
 
 def _by_htmx(request: HttpRequest) -> bool:
     return request.headers.get("HX-Request") == "true"
-
-
-def _read_token(token: str) -> UUID:
-    try:
-        return UUID(token)
-    except ValueError:
-        raise Http404("No such lease.") from None

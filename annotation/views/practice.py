@@ -43,6 +43,7 @@ from annotation.models import Membership, PracticeAnswer, PracticeExample, Proje
 from annotation.queries import RankingView, annotator_progress, latest_guidelines
 from annotation.rendering import render_many
 from annotation.rules import can, require_membership
+from annotation.views.asking import wants_json
 from annotation.views.conversation import split_conversation
 from annotation.views.importing import as_import_file
 from annotation.views.ranking import progress_text, save_judgement, slate_context
@@ -122,13 +123,13 @@ def practice_example(request: HttpRequest, slug: str, number: int) -> HttpRespon
 
     problems = save_judgement(form, keep)
     result = reverse("practice_result", kwargs={"slug": slug, "number": number})
-    if not problems and _wants_json(request):
+    if not problems and wants_json(request):
         progress = progress_text(annotator_progress(membership))
         return JsonResponse({"saved": True, "progress": progress, "next": result, "rest": False})
     if not problems:
         return redirect(result)
     status = HTTPStatus.UNPROCESSABLE_ENTITY
-    if _wants_json(request):
+    if wants_json(request):
         return JsonResponse({"problems": problems}, status=status)
     entered = form.entered() | {"rationale": form.data.get("rationale", "")}
     context = _frame(membership, example=example, view=view, entered=entered) | {"problems": problems}
@@ -272,7 +273,3 @@ def _say(stored: dict[str, Any], *, names: dict[int, str], task: Task) -> dict[s
 
 def _require_example(membership: Membership, number: int) -> PracticeExample:
     return get_object_or_404(membership.project.practice_examples.select_related("project"), number=number)
-
-
-def _wants_json(request: HttpRequest) -> bool:
-    return request.headers.get("Accept", "").startswith("application/json")

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any
-from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -53,6 +52,7 @@ from annotation.queries import (
 )
 from annotation.rendering import render_many, render_markdown
 from annotation.rules import require_membership
+from annotation.views.asking import read_token, wants_json
 from annotation.views.conversation import split_conversation
 from annotation.views.messages import thread_context
 from annotation.views.wording import DEGREES, SHORT_DEGREES
@@ -90,7 +90,7 @@ def rank_claim(request: HttpRequest, slug: str) -> HttpResponse:
         except ValueError:  # GuidelinesUnknown is one
             raise Http404("No such version of the guidelines.") from None
     lease = None if _has_to_wait(membership) else claim_slot(membership)
-    if _wants_json(request):
+    if wants_json(request):
         return _slate_or_nothing(request, membership, lease)
     return redirect("practice_next" if lease is None and practice_due(membership) else "rank", slug=slug)
 
@@ -119,7 +119,7 @@ def rank_renew(request: HttpRequest, slug: str) -> JsonResponse:
 def rank_draft(request: HttpRequest, slug: str) -> JsonResponse:
     """Keep what has been entered so far."""
     membership = require_membership(request.user, slug, action="annotate")
-    token = _read_token(request.POST.get("token", ""))
+    token = read_token(request.POST.get("token", ""))
     try:
         fields = json.loads(request.POST.get("fields", ""))
         revision = int(request.POST.get("revision", ""))
@@ -155,7 +155,7 @@ def rank_submit(request: HttpRequest, slug: str) -> HttpResponse:
     problems = save_judgement(form, keep)
     if problems:
         return _refuse(request, membership, view, form=form, problems=problems)
-    if _wants_json(request):
+    if wants_json(request):
         return _acknowledge(membership)
     if not _has_to_wait(membership):
         claim_slot(membership)
@@ -172,7 +172,7 @@ def rank_skip(request: HttpRequest, slug: str) -> HttpResponse:
     form = SkipForm(request.POST)
     if not form.is_valid():
         problem = _("A reason may be 500 characters long; nothing was skipped.")
-        if _wants_json(request):
+        if wants_json(request):
             return JsonResponse({"problems": [problem]}, status=HTTPStatus.UNPROCESSABLE_ENTITY)
         messages.error(request, problem)
         return redirect("rank", slug=slug)
@@ -180,7 +180,7 @@ def rank_skip(request: HttpRequest, slug: str) -> HttpResponse:
         skip_slate(membership, token=lease.token, reason=form.cleaned_data["reason"])
     except LeaseUnknown as error:
         messages.error(request, str(error))
-    if _wants_json(request):
+    if wants_json(request):
         return _acknowledge(membership)
     if not _has_to_wait(membership):
         claim_slot(membership)
@@ -219,7 +219,7 @@ def ranking_amend(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
     problems = save_judgement(form, keep)
     if problems:
         return _refuse(request, membership, view, form=form, problems=problems, amended=ranking)
-    if _wants_json(request):
+    if wants_json(request):
         return _acknowledge(membership, next_url=reverse("rank", kwargs={"slug": slug}))
     messages.success(request, _("Amended ✓"))
     return redirect("rank", slug=slug)
@@ -327,7 +327,7 @@ def _refuse(
 ) -> HttpResponse:
     """Show the form again with everything that was entered, and what is wrong with it."""
     status = HTTPStatus.UNPROCESSABLE_ENTITY
-    if _wants_json(request):
+    if wants_json(request):
         return JsonResponse({"problems": problems}, status=status)
     entered = form.entered() | {"rationale": form.data.get("rationale", "")}
     context = _page_context(membership) | slate_context(membership, view, entered=entered)
@@ -361,18 +361,7 @@ def _slate_or_nothing(request: HttpRequest, membership: Membership, lease: Lease
 def _require_lease(membership: Membership, token: str) -> Lease:
     """The annotator's own lease, live or lapsed (a late ranking is kept), or 404."""
     leases = Lease.objects.select_related("slot__slate__prompt", "slot__slate__project")
-    return get_object_or_404(leases, token=_read_token(token), annotator=membership)
-
-
-def _read_token(token: str) -> UUID:
-    try:
-        return UUID(token)
-    except ValueError:
-        raise Http404("No such lease.") from None
-
-
-def _wants_json(request: HttpRequest) -> bool:
-    return request.headers.get("Accept", "").startswith("application/json")
+    return get_object_or_404(leases, token=read_token(token), annotator=membership)
 
 
 def _page_context(membership: Membership) -> dict[str, Any]:
