@@ -41,7 +41,8 @@ from rewardmodel.data import read_pairs
 from rewardmodel.groups import Edge, Group, gather_groups, plan_steps
 from rewardmodel.models import load_tokenizer, prepare_classifier, resolve_model
 from rewardmodel.reading import packed_attention
-from rewardmodel.train.reward import Training, measure_seconds
+from rewardmodel.train.loop import measure_seconds
+from rewardmodel.train.reward import RewardTraining
 from rewardmodel.train.settle import Settled, count_flops, find_peak
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -219,7 +220,7 @@ def ours(
         )[: 40 if bench.smoke else 4000]  # fmt: skip
         model = build_model(shape, bench=bench, weights=weights)
         started = time.perf_counter()
-        training = Training(
+        training = RewardTraining(
             model, spec=spec, settled=settled, compute=bench.compute, groups=groups, steps=steps,
             pad_id=bench.tokenizer.pad_token_id, share=share,
         )  # fmt: skip
@@ -381,7 +382,7 @@ def read_all(groups: Sequence[Group], *, bench: Bench, packed: bool, exact: bool
     model = build_model("tiny", bench=apart, weights="fp32").to(compute.device)
     settled = Settled(packed, "fp32", False, False, 10**6, [])
     spec = RewardSpec(data="-", tuning="full")
-    training = Training(
+    training = RewardTraining(
         model, spec=spec, settled=settled, compute=compute, groups=groups, steps=[list(range(len(groups)))],
         pad_id=bench.tokenizer.pad_token_id,
     )  # fmt: skip

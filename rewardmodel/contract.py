@@ -115,30 +115,11 @@ class _TrainingSpec(_Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RewardSpec(_TrainingSpec):
-    """Train a reward model on pairs or rankings."""
+class _LoopSpec(_TrainingSpec):
+    """What our own loop over groups of responses can do, for reward models and DPO."""
 
-    method: ClassVar[str] = "reward"
-
-    loss: str = _setting(
-        "bradley-terry",
-        choices=REWARD_LOSSES,
-        help="All pairs of a prompt's responses; davidson and rao-kupper use ties; plackett-luce needs strict orders.",
-    )
-    tie_strength: float | None = _setting(
-        None, minimum=0, maximum=1000, help="Tie parameter of davidson or rao-kupper; unset: from the share of ties."
-    )
-    label_smoothing: float = _setting(
-        0.0, minimum=0, maximum=0.5, help="Probability that a judgement is the wrong way round (conservative BT)."
-    )
-    margins: dict[str, float] | None = _setting(  # noqa: RUF009 (a field, as everywhere here)
-        None, help="Table strength -> lead that the better response should have, as {1: 0, 2: 0.5, 3: 1}; unset: none."
-    )
     pair_weights: str = _setting(
         "rows", choices=("rows", "equal"), help="rows: the data's weights (a ranking weighs 1); equal: every pair 1."
-    )
-    length_penalty: float | None = _setting(
-        None, minimum=0, help="Weight of the squared correlation of reward and length within pairs (after ODIN, 2024)."
     )
     batch_tokens: int | None = _setting(
         None, minimum=8, help="Tokens read at once; a step of more is read in parts. Unset: from the device's memory."
@@ -163,6 +144,35 @@ class RewardSpec(_TrainingSpec):
         False, help="Compute activations again in the backward pass: less memory, about a third more time."
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weights_dtype == "mixed" and self.tuning == "lora":
+            raise SpecError("weights_dtype: mixed is for tuning full; with lora the weights are frozen")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardSpec(_LoopSpec):
+    """Train a reward model on pairs or rankings."""
+
+    method: ClassVar[str] = "reward"
+
+    loss: str = _setting(
+        "bradley-terry",
+        choices=REWARD_LOSSES,
+        help="All pairs of a prompt's responses; davidson and rao-kupper use ties; plackett-luce needs strict orders.",
+    )
+    tie_strength: float | None = _setting(
+        None, minimum=0, maximum=1000, help="Tie parameter of davidson or rao-kupper; unset: from the share of ties."
+    )
+    label_smoothing: float = _setting(
+        0.0, minimum=0, maximum=0.5, help="Probability that a judgement is the wrong way round (conservative BT)."
+    )
+    margins: dict[str, float] | None = _setting(  # noqa: RUF009 (a field, as everywhere here)
+        None, help="Table strength -> lead that the better response should have, as {1: 0, 2: 0.5, 3: 1}; unset: none."
+    )
+    length_penalty: float | None = _setting(
+        None, minimum=0, help="Weight of the squared correlation of reward and length within pairs (after ODIN, 2024)."
+    )
     center_rewards_coefficient: float | None = _setting(
         None,
         minimum=0,
@@ -181,12 +191,10 @@ class RewardSpec(_TrainingSpec):
             raise SpecError(f"margins: loss {self.loss} knows no margins; use bradley-terry")
         if self.label_smoothing and self.loss == "plackett-luce":
             raise SpecError("label_smoothing: loss plackett-luce knows none; use bradley-terry")
-        if self.weights_dtype == "mixed" and self.tuning == "lora":
-            raise SpecError("weights_dtype: mixed is for tuning full; with lora the weights are frozen")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPOSpec(_TrainingSpec):
+class DPOSpec(_LoopSpec):
     """Train a policy on pairs by direct preference optimisation (Rafailov et al. 2023)."""
 
     method: ClassVar[str] = "dpo"

@@ -20,7 +20,7 @@ from rewardmodel.models import create_reward_model, load_tokenizer
 from rewardmodel.reading import build_rectangle, read_rectangle
 from rewardmodel.rundir import RunDir
 from rewardmodel.train.common import seal_checkpoint
-from rewardmodel.train.reward import Training, settle_tie_strength
+from rewardmodel.train.reward import RewardTraining, settle_tie_strength
 from rewardmodel.train.settle import Settled, count_flops, settle
 from tests.rewardmodel.tiny import GOOD_WORD, WORDS, build_data, build_pairs, write_rows
 
@@ -63,7 +63,7 @@ def train_once(
 ) -> tuple[float, torch.Tensor]:
     """Loss and gradient of one step over all groups."""
     model = load_model(directory)
-    training = Training(
+    training = RewardTraining(
         model,
         spec=RewardSpec(data="-", tuning="full", **spec),
         settled=Settled(packed, "fp32", False, False, tokens, []),
@@ -259,7 +259,7 @@ def test_a_checkpoint_between_two_logs_changes_no_metric(
         seal_checkpoint(directory)
         stopped.request_cancel()
 
-    monkeypatch.setattr("rewardmodel.train.reward.seal_checkpoint", cancel_after_seven)
+    monkeypatch.setattr("rewardmodel.train.loop.seal_checkpoint", cancel_after_seven)
     assert run_job(stopped, show=False) == "cancelled"
     monkeypatch.undo()
     assert stopped.read_status()["message"] == "cancelled at step 8; the checkpoint is kept"
@@ -275,7 +275,7 @@ def test_bfloat16_weights_keep_masters_that_small_updates_reach(tiny_model: Path
     model = load_model(tiny_model)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     group = Group("p", [[5, 6, 7], [5, 8]], 1, 1, [Edge(0, 1)], [])
-    training = Training(
+    training = RewardTraining(
         model,
         spec=RewardSpec(data="-", tuning="full", learning_rate=1e-5, warmup_ratio=0),
         settled=Settled(False, "mixed", False, False, 100, []),
@@ -367,7 +367,7 @@ def test_compiled_blocks_compute_the_same_and_the_saved_model_is_plain(
     groups = read_groups(rankings, model=tiny_model)
     plain = train_once(tiny_model, groups, packed=True)
     model = load_model(tiny_model)
-    training = Training(
+    training = RewardTraining(
         model,
         spec=RewardSpec(data="-", tuning="full", learning_rate=1e-3),
         settled=Settled(True, "fp32", True, checkpointing, 10**6, []),
