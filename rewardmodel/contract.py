@@ -24,7 +24,8 @@ SPLITS = ("train", "validation", "test")
 REWARD_LOSSES = ("bradley-terry", "davidson", "rao-kupper", "plackett-luce")
 TIE_LOSSES = ("davidson", "rao-kupper")
 STRENGTHS = ("0", "1", "2", "3")
-LOSS_TYPES = ("sigmoid", "hinge", "ipo", "robust", "apo_zero", "apo_down", "sigmoid_norm")
+LOSS_TYPES = ("sigmoid", "hinge", "ipo", "robust", "apo_zero", "apo_down", "sigmoid_norm", "simpo")
+SMOOTHED_LOSSES = ("sigmoid", "robust", "sigmoid_norm", "simpo")
 
 # Where nothing is said, by (method, tuning). LoRA takes about ten times the rate of full fine-tuning
 # (Schulman et al. 2025, "LoRA Without Regret").
@@ -199,11 +200,45 @@ class DPOSpec(_LoopSpec):
 
     method: ClassVar[str] = "dpo"
 
-    beta: float = _setting(0.1, above=0, maximum=100, help="Strength of the pull towards the reference model.")
-    loss_type: str = _setting("sigmoid", choices=LOSS_TYPES, help="sigmoid is the loss of the DPO paper.")
+    beta: float | None = _setting(
+        None, above=0, maximum=100, help="Strength of the pull towards the reference; unset: 0.1, for simpo 2."
+    )
+    loss_type: str = _setting(
+        "sigmoid", choices=LOSS_TYPES, help="sigmoid is the loss of the DPO paper; simpo needs no reference."
+    )
+    label_smoothing: float | None = _setting(
+        None,
+        minimum=0,
+        maximum=0.49,
+        help="Probability that a judgement is the wrong way round; unset: 0.1 for robust, else 0.",
+    )
+    target_margin: float | None = _setting(
+        None, minimum=0, maximum=100, help="The lead that simpo asks for, in beta x nats a token; unset: 1."
+    )
+    length_control: float = _setting(
+        0.0,
+        minimum=0,
+        maximum=1,
+        help="What a token more explains of a preference (alpha of R-DPO); 0: nothing.",
+    )
     report_samples: int = _setting(
         4, minimum=0, maximum=1000, help="Held-out prompts answered before and after, for the report."
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.beta is None:
+            object.__setattr__(self, "beta", 2.0 if self.loss_type == "simpo" else 0.1)
+        if self.label_smoothing is None:
+            object.__setattr__(self, "label_smoothing", 0.1 if self.loss_type == "robust" else 0.0)
+        elif self.label_smoothing and self.loss_type not in SMOOTHED_LOSSES:
+            raise SpecError(f"label_smoothing: loss_type {self.loss_type} knows none; use {', '.join(SMOOTHED_LOSSES)}")
+        if self.target_margin is None:
+            object.__setattr__(self, "target_margin", 1.0 if self.loss_type == "simpo" else 0.0)
+        elif self.target_margin and self.loss_type != "simpo":
+            raise SpecError(f"target_margin: loss_type {self.loss_type} has none; use simpo")
+        if self.length_control and self.loss_type != "sigmoid":
+            raise SpecError(f"length_control: loss_type {self.loss_type} has none; use sigmoid")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
 from rewardmodel.chat import EncodedPair
@@ -35,6 +35,7 @@ class Group:
 
     shared: how many tokens all of them begin with; fewer than the shortest has, so each keeps a token of its own.
     orders: strict orders (indices, best first), each with its weight; filled for Plackett-Luce alone.
+    reference: log pi_ref of each completion (what follows prompt_length) in nats; filled for policies alone.
     """
 
     prompt_id: str
@@ -43,6 +44,7 @@ class Group:
     shared: int
     edges: list[Edge]
     orders: list[tuple[list[int], float]]
+    reference: list[float] = field(default_factory=list)
 
     @property
     def tokens(self) -> int:

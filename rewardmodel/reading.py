@@ -1,4 +1,4 @@
-"""Reading rewards: the one place where a model's hidden states become numbers, in training, evaluation and serving.
+"""Reading rewards: the one place where a model's hidden states become rewards, in training, evaluation and serving.
 
 A reward is the head's output at a conversation's last token that is no padding, which is where transformers' sequence
 classifiers, TRL and servers read it. Two ways lead there and give the same numbers (tests hold them to 1e-5):
@@ -31,11 +31,15 @@ ATTENTION = "preferee_packed"
 
 @dataclass(frozen=True)
 class Rectangle:
-    """Conversations padded on the right: ids and mask (n, longest), reads (n,) the place of each last token."""
+    """Conversations padded on the right: ids and mask (n, longest), reads (n,) the place of each last token.
+
+    layout: for each conversation the places of its tokens, lines end to end.
+    """
 
     ids: torch.Tensor
     mask: torch.Tensor
     reads: torch.Tensor
+    layout: list[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Row:
     ids, positions: (1, T). reads: (n,) places of the last tokens. starts_q: (s + 1,) where each stretch of queries
     begins, int32; starts_k: the same in `keys`, (Tk,), which holds the places of the keys of all stretches. copies:
     (T, c) where in `keys` each place stands, -1 for nowhere more. longest: bound on the length of a stretch of keys.
-    filled: tokens that are text; the rest of T fills up.
+    filled: tokens that are text; the rest of T fills up. layout: for each conversation the places of its tokens.
     """
 
     ids: torch.Tensor
@@ -57,6 +61,7 @@ class Row:
     copies: torch.Tensor
     longest: int
     filled: int
+    layout: list[np.ndarray]
 
 
 def pad_right(sequences: Sequence[Sequence[int]], *, pad_id: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -74,7 +79,8 @@ def build_rectangle(sequences: Sequence[Sequence[int]], *, pad_id: int, device: 
     """The conversations, one a line."""
     ids, mask = pad_right(sequences, pad_id=pad_id, device=device)
     reads = torch.tensor([find_last(sequence, pad_id=pad_id) for sequence in sequences], device=device)
-    return Rectangle(ids, mask, reads)
+    layout = [line * ids.shape[1] + np.arange(len(sequence)) for line, sequence in enumerate(sequences)]
+    return Rectangle(ids, mask, reads, layout)
 
 
 def find_last(ids: Sequence[int], *, pad_id: int) -> int:
@@ -102,35 +108,36 @@ def build_row(
     length, stretches, key_count, copy_count: fill up to these sizes, so that rows have one shape (for compiled code).
     longest: bound on a conversation's length; unset: the longest here.
     """
-    ids: list[np.ndarray] = []
+    parts: list[np.ndarray] = []
     positions: list[np.ndarray] = []
     keys: list[np.ndarray] = []
     sizes_q: list[int] = []
-    reads: list[int] = []
+    layout: list[np.ndarray] = []
     start = 0
     for group in groups:
-        places = [0] * len(group.sequences)
+        places = [np.zeros(0, dtype=np.int64)] * len(group.sequences)
         shared = 0
         beginning = np.zeros(0, dtype=np.int64)
         # The longest is laid down whole, and its beginning serves the others: a stretch less, and fuller ones.
         for index in sorted(range(len(places)), key=lambda i: (-len(group.sequences[i]), i)):
             sequence = group.sequences[index]
             own = len(sequence) - shared
-            ids.append(np.asarray(sequence[shared:]))
+            parts.append(np.asarray(sequence[shared:]))
             positions.append(np.arange(shared, len(sequence)))
             keys.append(np.concatenate([beginning, np.arange(start, start + own)]))
             sizes_q.append(own)
-            # A last token inside the shared beginning (all the rest padding) does not happen: `shared` leaves one.
-            places[index] = start + max(0, find_last(sequence, pad_id=pad_id) - shared)
+            places[index] = keys[-1]
             if share and not shared:
                 shared = group.shared
                 beginning = np.arange(start, start + shared)
             start += own
-        reads.extend(places)
+        layout.extend(places)
     filled = start
+    sequences = [ids for group in groups for ids in group.sequences]
+    reads = [own[find_last(ids, pad_id=pad_id)] for own, ids in zip(layout, sequences, strict=True)]
     bound = longest or max(len(part) for part in keys)
     for size in _split(max(0, (length or start) - start), most=bound):
-        ids.append(np.full(size, pad_id))
+        parts.append(np.full(size, pad_id))
         positions.append(np.arange(size))
         keys.append(np.arange(start, start + size))
         sizes_q.append(size)
@@ -140,19 +147,20 @@ def build_row(
     every_key = np.concatenate(keys)
     unused = np.zeros(max(0, (key_count or 0) - len(every_key)), dtype=np.int64)
     return Row(
-        ids=send(np.concatenate(ids)[None], device=device),
+        ids=send(np.concatenate(parts)[None], device=device),
         positions=send(np.concatenate(positions)[None], device=device),
         reads=send(np.asarray(reads), device=device),
         starts_q=send(_starts(sizes_q, spare=spare), device=device),
         starts_k=send(_starts(sizes_k, spare=spare), device=device),
         keys=send(np.concatenate([every_key, unused]), device=device),
-        copies=send(_invert(every_key, size=start, width=copy_count), device=device),
+        copies=send(invert(every_key, size=start, width=copy_count), device=device),
         longest=bound,
         filled=filled,
+        layout=layout,
     )
 
 
-def _invert(keys: np.ndarray, *, size: int, width: int | None) -> np.ndarray:
+def invert(keys: np.ndarray, *, size: int, width: int | None) -> np.ndarray:
     """Where in `keys` each of `size` places stands: (size, the most often, or width), -1 for nowhere more."""
     counts = np.bincount(keys, minlength=size)
     order = np.argsort(keys, kind="stable")  # standing of equal keys in a row
@@ -187,7 +195,14 @@ def read_rectangle(model: Any, *, batch: Rectangle) -> torch.Tensor:
 
 def read_row(model: Any, *, batch: Row) -> torch.Tensor:
     """One reward a conversation, (n,), float32, in the order of the groups and of their sequences."""
-    backbone, head = find_parts(model)
+    return find_parts(model)[1](read_states(model, batch=batch)[batch.reads]).squeeze(-1).float()
+
+
+def read_states(model: Any, *, batch: Row | Rectangle) -> torch.Tensor:
+    """The backbone's last state at every token, (T, hidden): those of a row, or of a rectangle's lines end to end."""
+    backbone, _ = find_parts(model)
+    if isinstance(batch, Rectangle):
+        return backbone(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False)[0].flatten(0, 1)
     if batch.ids.device.type == "cuda":
         packed: dict[str, Any] = {
             "packed_starts_q": batch.starts_q,
@@ -197,11 +212,9 @@ def read_row(model: Any, *, batch: Row) -> torch.Tensor:
             "packed_longest": batch.longest,
         }
         with packed_attention(model):
-            hidden = backbone(input_ids=batch.ids, position_ids=batch.positions, use_cache=False, **packed)[0]
-    else:
-        mask = dense_mask(batch)
-        hidden = backbone(input_ids=batch.ids, position_ids=batch.positions, attention_mask=mask, use_cache=False)[0]
-    return head(hidden[0, batch.reads]).squeeze(-1).float()
+            return backbone(input_ids=batch.ids, position_ids=batch.positions, use_cache=False, **packed)[0][0]
+    mask = dense_mask(batch)
+    return backbone(input_ids=batch.ids, position_ids=batch.positions, attention_mask=mask, use_cache=False)[0][0]
 
 
 def dense_mask(batch: Row) -> torch.Tensor:
@@ -246,8 +259,8 @@ def attend_packed(
     query, key, value = (part[0].transpose(0, 1).to(kind) for part in (query, key, value))  # (T, heads, d)
     out = torch.ops.aten._flash_attention_forward(
         query.contiguous(),
-        _Gather.apply(key, packed_keys, packed_copies),
-        _Gather.apply(value, packed_keys, packed_copies),
+        Gather.apply(key, packed_keys, packed_copies),
+        Gather.apply(value, packed_keys, packed_copies),
         packed_starts_q,
         packed_starts_k,
         packed_longest,
@@ -260,7 +273,7 @@ def attend_packed(
     return out.unsqueeze(0), None
 
 
-class _Gather(torch.autograd.Function):
+class Gather(torch.autograd.Function):
     """values[keys], whose gradient gathers too: adding bfloat16 into one place from many at once is slow, and is never
     twice the same. Keys that only fill up get no gradient, where the kernel leaves what was in memory."""
 
@@ -296,9 +309,15 @@ def packed_attention(model: Any) -> Iterator[None]:
 
 
 def find_parts(model: Any) -> tuple[Any, Any]:
-    """The backbone and the head of a sequence classifier, under adapters or not."""
+    """The backbone and the head of a sequence classifier or a policy, under adapters or not."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return getattr(inner, inner.base_model_prefix), inner.score
+    head = inner.score if is_classifier(model) else inner.get_output_embeddings()
+    return getattr(inner, inner.base_model_prefix), head
+
+
+def is_classifier(model: Any) -> bool:
+    """Whether a model gives rewards, under adapters or not; a policy gives logits."""
+    return hasattr(model.get_base_model() if hasattr(model, "get_base_model") else model, "score")
 
 
 def find_blocks(model: Any) -> torch.nn.ModuleList:

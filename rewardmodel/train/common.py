@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
 
-from rewardmodel.chat import EncodedPair, EncodedSplit, encode_split
+from rewardmodel.chat import EncodedSplit, encode_split
 from rewardmodel.compute import Compute, describe_machine, list_versions
 from rewardmodel.contract import TIE_LOSSES, DPOSpec, InputError, RewardSpec, spec_to_dict
 from rewardmodel.data import DataError, Judgements, find_splits, hash_file, read_judgements, read_manifest
@@ -25,7 +25,6 @@ from rewardmodel.progress import CancelledError, Progress
 from rewardmodel.rundir import RunDir, read_json, write_json
 
 if TYPE_CHECKING:  # seconds of import that a reward model's training has no use for
-    from datasets import Dataset
     from peft import LoraConfig
 
 MANIFEST = "manifest.json"
@@ -194,18 +193,6 @@ def lora_config(spec: RewardSpec | DPOSpec) -> LoraConfig | None:
         target_modules="all-linear",
         task_type="SEQ_CLS" if reward else "CAUSAL_LM",
         modules_to_save=["score"] if reward else None,
-    )
-
-
-def to_dataset(pairs: list[EncodedPair]) -> Dataset:
-    """The rows that DPOTrainer trains on."""
-    from datasets import Dataset
-
-    return Dataset.from_list(
-        [
-            {"prompt_ids": item.prompt_ids, "chosen_ids": item.chosen_ids, "rejected_ids": item.rejected_ids}
-            for item in pairs
-        ]
     )
 
 

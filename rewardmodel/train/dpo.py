@@ -1,53 +1,63 @@
-"""Train a policy by direct preference optimisation (Rafailov et al. 2023) over TRL's DPOTrainer.
+"""Train a policy on groups of responses by direct preference optimisation (Rafailov et al. 2023) and its kin.
 
-The reference is the model before the first step: the base without its adapter (LoRA), or log-probabilities computed
-beforehand (full). LoRA updates are merged at the end, so the result is a plain transformers directory.
+The reference is the model before the first step. Its log-probabilities are read once, with the very code and rounding
+that training reads with, and kept in a cache by the hash of weights and texts: a second run on the same data starts at
+once. Every response is read once for all of its pairs. The losses are those of `policy_losses`; the loop is our own,
+since TRL's DPOTrainer pads, reads each pair's prompt twice and computes logits of prompts; it stays as an oracle in the
+tests. LoRA updates are merged at the end, so the result is a plain transformers directory. Not here: several devices.
 """
 
 from __future__ import annotations
 
 import gc
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 from transformers import PreTrainedModel
-from trl import DPOConfig, DPOTrainer
 
 from rewardmodel.card import write_card
 from rewardmodel.compute import Compute, resolve_compute, seed_everything
 from rewardmodel.contract import DPOSpec, Message
+from rewardmodel.data import DataError
 from rewardmodel.evaluate import completion_log_probs, summarize_pairs
 from rewardmodel.generate import Sampling, generate_responses
-from rewardmodel.models import load_policy, load_tokenizer, merge_adapters, resolve_model, save_model
+from rewardmodel.groups import Group, gather_groups, plan_rows
+from rewardmodel.log_probs import find_completions, has_plain_head, read_log_probs
+from rewardmodel.models import (
+    load_policy,
+    load_tokenizer,
+    merge_adapters,
+    models_directory,
+    resolve_model,
+    save_model,
+)
+from rewardmodel.policy_losses import LOSSES, Settings, Sides
 from rewardmodel.progress import Progress
-from rewardmodel.rundir import RunDir
+from rewardmodel.reading import packed_attention, send
+from rewardmodel.rundir import RunDir, read_json, write_json
 from rewardmodel.train.common import (
     Measure,
     TrainingData,
     build_report,
     check_positions,
     encode_splits,
-    fit,
+    find_trackers,
     lora_config,
     read_splits,
     read_trained_steps,
     recall,
     record_provenance,
-    to_dataset,
-    training_arguments,
 )
+from rewardmodel.train.loop import Training, keep_weighty, plan_training, shrink_weights, train_to_the_end
+from rewardmodel.train.settle import Settled
 
 SAMPLE_TOKENS = 128
-
-
-class EncodedDPOTrainer(DPOTrainer):
-    """DPOTrainer on rows that are token ids already, so that a chat template is applied in one place only."""
-
-    def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
-        return dataset
 
 
 def run_dpo(spec: DPOSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]:
@@ -57,6 +67,7 @@ def run_dpo(spec: DPOSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
     """
     started = run.read_status()["started_at"]
     progress.start("loading")
+    find_trackers(spec, run=run)
     compute = resolve_compute(spec.device, precision=spec.precision, threads=spec.threads)
     seed_everything(spec.seed)
     splits = read_splits(spec)
@@ -73,18 +84,19 @@ def run_dpo(spec: DPOSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
         return {"log_probs": log_probs.tolist(), "prompts": prompts, "texts": texts}
 
     target = run.outputs / "model"
-    before = _train(
+    before, settled = _train(
         spec,
         base=base,
         tokenizer=tokenizer,
         data=data,
+        weights=provenance["base_model"]["weights_sha256"],
         compute=compute,
         run=run,
         progress=progress,
         measure=measure,
         target=target,
     )
-    gc.collect()  # the trainer's optimizer and model, before another model is loaded
+    gc.collect()  # the optimizer and the model, before another model is loaded
     after = measure(_load(target, tokenizer=tokenizer, compute=compute), phase="evaluating")
     report = build_report(
         spec,
@@ -95,6 +107,8 @@ def run_dpo(spec: DPOSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
         steps=read_trained_steps(run),
         started=started,
     )
+    report["loss"] = spec.loss_type
+    report["settled"] = settled.to_dict()
     report["samples"] = [
         {"prompt": prompt, "before": old, "after": new}
         for prompt, old, new in zip(before["prompts"], before["texts"], after["texts"], strict=True)
@@ -109,34 +123,186 @@ def _train(
     base: Path,
     tokenizer: Any,
     data: TrainingData,
+    weights: dict[str, str],
     compute: Compute,
     run: RunDir,
     progress: Progress,
     measure: Measure,
     target: Path,
-) -> dict[str, Any]:
-    """Train and save into `target`; returns what `measure` says of the model before its first step: the reference."""
-    model = _load(base, tokenizer=tokenizer, compute=compute)
+) -> tuple[dict[str, Any], Settled]:
+    """Train and save into `target`; what `measure` says of the model before its first step (the reference); and the
+    settings. weights: hashes of the base model's files."""
+    model: Any = _load(base, tokenizer=tokenizer, compute=compute)
     check_positions(model, max_length=spec.max_length)
     before = recall(run, name="untrained", make=lambda: measure(model, phase="measuring the reference"))
-    arguments = training_arguments(spec, run=run, compute=compute, n_pairs=len(data.train.pairs))
-    trainer = EncodedDPOTrainer(
-        model=model,
-        args=DPOConfig(
-            **arguments,
-            beta=spec.beta,
-            loss_type=[spec.loss_type],
-            label_smoothing=0.1 if spec.loss_type == "robust" else 0.0,  # as the Robust DPO paper has it
-            precompute_ref_log_probs=spec.tuning == "full",
-        ),
-        train_dataset=to_dataset(data.train.pairs),
-        processing_class=tokenizer,
-        peft_config=lora_config(spec),
+    groups = prepare_groups(spec, data=data)
+    settled, groups, steps = plan_training(
+        spec, model=model, compute=compute, groups=groups, pairs=data.train.pairs, run=run
     )
-    fit(trainer, run=run, progress=progress)
+    if spec.loss_type != "simpo":
+        if settled.weights != "fp32":
+            shrink_weights(model)  # the reference rounds as the policy does
+        groups = recall_reference(
+            model,
+            spec=spec,
+            settled=settled,
+            compute=compute,
+            groups=groups,
+            pad_id=tokenizer.pad_token_id,
+            weights=weights,
+            progress=progress,
+        )
+    adapters = lora_config(spec)
+    if adapters is not None:
+        from peft import get_peft_model
+
+        model = get_peft_model(model, adapters)
+    model.eval()
+    training = DPOTraining(
+        model, spec=spec, settled=settled, compute=compute, groups=groups, steps=steps, pad_id=tokenizer.pad_token_id
+    )
+    train_to_the_end(training, spec=spec, run=run, progress=progress)
     progress.start("saving")
-    save_model(merge_adapters(trainer.model), tokenizer=tokenizer, directory=target)
-    return before
+    training.finish()
+    save_model(merge_adapters(model), tokenizer=tokenizer, directory=target)
+    return before, settled
+
+
+def prepare_groups(spec: DPOSpec, *, data: TrainingData) -> list[Group]:
+    """The training groups. Raises DataError where every pair weighs nothing."""
+    pairs = keep_weighty(spec, pairs=data.train.pairs)
+    if len(pairs) < len(data.train.pairs):
+        data.train.dropped["weightless"] = len(data.train.pairs) - len(pairs)
+    if not pairs:
+        raise DataError(f"data: every training pair weighs nothing; dropped {data.train.dropped}")
+    return gather_groups(pairs)
+
+
+class DPOTraining(Training):
+    """Training of a policy. The groups carry the reference's log-probabilities, or none for simpo."""
+
+    TALLIES = ("loss", "pairs", "right", "leads", "better", "worse")
+    spec: DPOSpec
+
+    def __init__(self, model: Any, *, spec: DPOSpec, settled: Settled, **settings: Any) -> None:
+        # Packed rows are settled for plain heads alone.
+        self.plain = settled.packed or has_plain_head(model)
+        self.lose = LOSSES[spec.loss_type]
+        self.settings = Settings(
+            beta=spec.beta or 0.0,
+            smoothing=spec.label_smoothing or 0.0,
+            target_margin=spec.target_margin or 0.0,
+            length_control=spec.length_control,
+        )
+        super().__init__(model, spec=spec, settled=settled, **settings)
+
+    def _read(self, groups: Sequence[Group], *, total: float, pairs: int) -> tuple[torch.Tensor, dict[str, Any]]:
+        places, weights, reference = self._tabulate(groups)
+        log_probs, lengths = self.read_log_probs(groups)
+        ratios = log_probs - reference
+        better, worse = places.unbind(1)
+        sides = Sides(ratios[better], ratios[worse], lengths[better], lengths[worse])
+        loss = (weights * self.lose(sides, self.settings)).sum() / total
+        with torch.no_grad():
+            leads = sides.better - sides.worse
+            count = torch.full_like(loss, len(leads))
+        tallies = {
+            "loss": loss, "pairs": count, "right": ((leads.sign() + 1) / 2).sum(),
+            "leads": self.settings.beta * leads.sum(), "better": sides.better.sum(), "worse": sides.worse.sum(),
+        }  # fmt: skip
+        return loss, tallies
+
+    def _summarize(self, tallies: Mapping[str, float]) -> dict[str, float]:
+        pairs = tallies["pairs"]
+        return {
+            "accuracy": tallies["right"] / pairs,
+            "margin": tallies["leads"] / pairs,
+            "log_ratio_chosen": tallies["better"] / pairs,
+            "log_ratio_rejected": tallies["worse"] / pairs,
+        }
+
+    def read_log_probs(self, groups: Sequence[Group]) -> tuple[torch.Tensor, torch.Tensor]:
+        """log pi of each completion in nats and its length in tokens, both (responses,), in the order of the groups."""
+        batch = self.build(groups)
+        completions = find_completions(groups, batch=batch, device=self.compute.device)
+        with self.autocast():
+            found = read_log_probs(self.model, batch=batch, completions=completions, plain=self.plain)
+        return found, completions.lengths
+
+    def _tabulate(self, groups: Sequence[Group]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Places of both sides (pairs, 2), weights (pairs,), and the reference's log-probabilities (responses,)."""
+        lines, start = [], 0
+        for group in groups:
+            for edge in group.edges:
+                lines.append((start + edge.better, start + edge.worse, 1.0 if self.equal else edge.weight))
+            start += len(group.sequences)
+        known = [value for group in groups for value in group.reference or [0.0] * len(group.sequences)]
+        values = send(np.asarray(lines, dtype=np.float64), device=self.compute.device)
+        reference = send(np.asarray(known, dtype=np.float32), device=self.compute.device)
+        return values[:, :2].long(), values[:, 2].float(), reference
+
+
+def recall_reference(
+    model: Any,
+    *,
+    spec: DPOSpec,
+    settled: Settled,
+    compute: Compute,
+    groups: Sequence[Group],
+    pad_id: int,
+    weights: Mapping[str, str],
+    progress: Progress,
+) -> list[Group]:
+    """The groups with the log-probabilities of the model as it is, from the cache where they are known.
+
+    weights: hashes of the model's files.
+    """
+    way = [settled.packed, settled.weights, compute.device, compute.precision]
+    texts = [[group.prompt_length, group.sequences] for group in groups]
+    key = hashlib.sha256(json.dumps([dict(weights), way, texts], sort_keys=True).encode()).hexdigest()
+    file = models_directory() / "reference-log-probs" / f"{key}.json"
+    if not file.is_file():
+        found = read_reference(
+            model, spec=spec, settled=settled, compute=compute, groups=groups, pad_id=pad_id, progress=progress
+        )
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, {"log_probs": found})
+    known = read_json(file)["log_probs"]
+    return [replace(group, reference=values) for group, values in zip(groups, known, strict=True)]
+
+
+def read_reference(
+    model: Any,
+    *,
+    spec: DPOSpec,
+    settled: Settled,
+    compute: Compute,
+    groups: Sequence[Group],
+    pad_id: int,
+    progress: Progress,
+) -> list[list[float]]:
+    """log pi of every completion of every group, in nats, read as training reads it (but never compiled)."""
+    plain = replace(settled, compiled=False, checkpointing=False)
+    reader = DPOTraining(
+        model, spec=spec, settled=plain, compute=compute, groups=groups, steps=[], pad_id=pad_id, optimize=False
+    )
+    found: list[list[float]] = [[] for _ in groups]
+    progress.start("reading the reference", total=len(groups))
+    order = sorted(range(len(groups)), key=lambda i: -groups[i].tokens)  # padding is least among like lengths
+    done = 0
+    for start in range(0, len(order), 256):
+        slab = order[start : start + 256]
+        for row in plan_rows([groups[i] for i in slab], tokens=plain.batch_tokens, packed=plain.packed, share=True):
+            together = [slab[place] for place in row]
+            with torch.no_grad(), packed_attention(model) if plain.packed else torch.no_grad():
+                values = reader.read_log_probs([groups[i] for i in together])[0].tolist()
+            for index in together:
+                size = len(groups[index].sequences)
+                found[index], values = values[:size], values[size:]
+            done += len(together)
+            progress.advance(done)
+            progress.check()
+    return found
 
 
 def _load(directory: Path, *, tokenizer: Any, compute: Compute) -> PreTrainedModel:

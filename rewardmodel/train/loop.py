@@ -38,6 +38,7 @@ from rewardmodel.reading import (
     build_row,
     find_blocks,
     find_parts,
+    is_classifier,
     packed_attention,
 )
 from rewardmodel.rundir import RunDir, write_json
@@ -137,14 +138,18 @@ class Training:
         steps: Sequence[Sequence[int]],
         pad_id: int,
         share: bool = True,
+        optimize: bool = True,
     ) -> None:
+        """optimize: False to read only."""
         self.model, self.spec, self.settled, self.compute = model, spec, settled, compute
         self.groups, self.steps, self.pad_id, self.share = groups, steps, pad_id, share
         self.equal = spec.pair_weights == "equal"
         self.longest = max(len(ids) for group in groups for ids in group.sequences)
         if settled.weights != "fp32":
             shrink_weights(model)
-        self.optimizer = Optimizer(model, mixed=settled.weights == "mixed", learning_rate=spec.learning_rate or 0.0)
+        if optimize:
+            mixed = settled.weights == "mixed"
+            self.optimizer = Optimizer(model, mixed=mixed, learning_rate=spec.learning_rate or 0.0)
         self.shape = self._find_shape() if settled.compiled and settled.packed else None
         if settled.compiled or settled.checkpointing:
             prepare_blocks(
@@ -365,9 +370,9 @@ class Optimizer:
 
 
 def shrink_weights(model: Any) -> None:
-    """Put every parameter but the head's into bfloat16; buffers (rotary frequencies) keep their float32."""
+    """Put every parameter but a reward head's into bfloat16; buffers (rotary frequencies) keep their float32."""
     _, head = find_parts(model)
-    kept = {id(parameter) for parameter in head.parameters()}
+    kept = {id(parameter) for parameter in head.parameters()} if is_classifier(model) else set()
     for parameter in model.parameters():
         if id(parameter) not in kept:
             parameter.data = parameter.data.to(torch.bfloat16)

@@ -1,4 +1,4 @@
-"""What "auto" means for a reward model's training on this machine, settled before the first step and written down.
+"""What "auto" means for a run of our own loop on this machine, settled before the first step and written down.
 
 Nothing here trains. Times and sizes are estimates from the model's shape; the constants say where they were measured.
 """
@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from rewardmodel.compute import Compute
-from rewardmodel.contract import InputError, RewardSpec
+from rewardmodel.contract import DPOSpec, InputError, RewardSpec
 from rewardmodel.groups import Group
-from rewardmodel.reading import can_pack, find_blocks, find_parts
+from rewardmodel.log_probs import MOST_LOGITS, has_plain_head
+from rewardmodel.reading import can_pack, find_blocks, find_parts, is_classifier
 
 CPU_TOKENS = 4096
 MOST_TOKENS = 32768
@@ -53,7 +54,9 @@ class Settled:
         return asdict(self)
 
 
-def settle(spec: RewardSpec, *, model: Any, compute: Compute, groups: Sequence[Group], epochs: float) -> Settled:
+def settle(
+    spec: RewardSpec | DPOSpec, *, model: Any, compute: Compute, groups: Sequence[Group], epochs: float
+) -> Settled:
     """Every choice. Raises InputError where what was asked for cannot be had."""
     reasons: list[str] = []
     packed = _settle_packing(spec, model=model, compute=compute, reasons=reasons)
@@ -66,10 +69,12 @@ def settle(spec: RewardSpec, *, model: Any, compute: Compute, groups: Sequence[G
     return Settled(packed, weights, compiled, spec.activation_checkpointing, batch_tokens, reasons)
 
 
-def _settle_packing(spec: RewardSpec, *, model: Any, compute: Compute, reasons: list[str]) -> bool:
+def _settle_packing(spec: RewardSpec | DPOSpec, *, model: Any, compute: Compute, reasons: list[str]) -> bool:
     if spec.packing == "padded":
         return False
     obstacle = can_pack(model)
+    if obstacle is None and not is_classifier(model) and not has_plain_head(model):
+        obstacle = f"{type(model).__name__} scales or caps its logits"
     fast = compute.device == "cuda" and (compute.precision == "bf16" or spec.weights_dtype == "bf16")
     if spec.packing == "packed":
         if obstacle:
@@ -83,7 +88,7 @@ def _settle_packing(spec: RewardSpec, *, model: Any, compute: Compute, reasons: 
     return fast and obstacle is None
 
 
-def _settle_weights(spec: RewardSpec, *, compute: Compute) -> str:
+def _settle_weights(spec: RewardSpec | DPOSpec, *, compute: Compute) -> str:
     if spec.weights_dtype == "auto":
         fast = compute.device == "cuda" and compute.precision == "bf16" and spec.tuning == "full"
         return "mixed" if fast else "fp32"
@@ -93,7 +98,7 @@ def _settle_weights(spec: RewardSpec, *, compute: Compute) -> str:
 
 
 def _settle_compile(
-    spec: RewardSpec, *, model: Any, compute: Compute, tokens: float, packed: bool, reasons: list[str]
+    spec: RewardSpec | DPOSpec, *, model: Any, compute: Compute, tokens: float, packed: bool, reasons: list[str]
 ) -> bool:
     if spec.compile != "auto":
         return spec.compile == "on"
@@ -108,7 +113,7 @@ def _settle_compile(
 
 
 def _fit_tokens(
-    spec: RewardSpec, *, model: Any, compute: Compute, weights: str, compiled: bool, reasons: list[str]
+    spec: RewardSpec | DPOSpec, *, model: Any, compute: Compute, weights: str, compiled: bool, reasons: list[str]
 ) -> int:
     if compute.device != "cuda":
         return CPU_TOKENS
@@ -140,6 +145,8 @@ def estimate_bytes(model: Any, *, weights: str, checkpointing: bool, compiled: b
     wide = 2 if weights == "fp32" else 1  # under autocast the residual stream is float32
     block = (14 if compiled else 26) * wide * hidden + (6 if compiled else 8) * inner
     layers = len(find_blocks(model))
+    if not is_classifier(model):
+        state += 3 * 4 * MOST_LOGITS
     return state, (2 * wide * hidden * layers + 2 * block) if checkpointing else block * layers
 
 

@@ -11,7 +11,7 @@ from rewardmodel.compute import Compute
 from rewardmodel.groups import Edge, Group
 from rewardmodel.models import create_reward_model, load_tokenizer
 from rewardmodel.reading import (
-    _Gather,
+    Gather,
     build_rectangle,
     build_row,
     can_pack,
@@ -101,7 +101,7 @@ def test_the_gathered_gradient_is_that_of_indexing_and_ignores_what_fills_up() -
     used = int(row.starts_k[-1])
     (plain,) = torch.autograd.grad((values[row.keys][:used] * weights[:used]).sum(), values)
     weights[used:] = torch.nan  # what the kernel leaves in places it never wrote
-    (ours,) = torch.autograd.grad(_Gather.apply(values, row.keys, row.copies), values, weights)
+    (ours,) = torch.autograd.grad(Gather.apply(values, row.keys, row.copies), values, weights)
     assert torch.allclose(ours, plain)
 
 

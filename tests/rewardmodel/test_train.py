@@ -89,19 +89,6 @@ def test_margins_in_the_data_enter_the_loss(tmp_path: Path, make_spec: MakeSpec)
     assert run.read_metrics()[0]["loss"] == pytest.approx(math.log(1 + math.exp(2)), abs=0.05)
 
 
-def test_our_log_probabilities_are_those_trl_trains_on(tmp_path: Path, make_spec: MakeSpec, tiny_data: Path) -> None:
-    """With test = train in one batch, TRL's first logps are the mean of the reference's summed log-probabilities, and
-    its first loss is -log sigmoid(0) = ln 2."""
-    data = {"train": str(tiny_data / "test.jsonl"), "test": str(tiny_data / "test.jsonl")}
-    run = RunDir(tmp_path).create(make_spec("dpo", data=data, batch_size=60, max_steps=1, report_samples=0))
-    assert run_job(run, show=False) == "succeeded", run.read_status()["error"]
-    first = run.read_metrics()[0]
-    log_probs = json.loads((run.checkpoints / "untrained.json").read_text())["log_probs"]
-    means = [sum(column) / 60 for column in zip(*log_probs, strict=True)]
-    assert [first["logps/chosen"], first["logps/rejected"]] == pytest.approx(means, rel=1e-5)
-    assert first["loss"] == pytest.approx(math.log(2), abs=1e-6)
-
-
 def test_simulated_annotators_are_named_in_report_and_card(tmp_path: Path, make_spec: MakeSpec) -> None:
     data = build_data(tmp_path / "data", train=8, test=4)
     (data / "manifest.json").write_text('{"simulated": true}')
