@@ -174,6 +174,12 @@ class RewardSpec(_LoopSpec):
     length_penalty: float | None = _setting(
         None, minimum=0, help="Weight of the squared correlation of reward and length within pairs (after ODIN, 2024)."
     )
+    text_weight: float = _setting(
+        0.0,
+        minimum=0,
+        maximum=100,
+        help="Weight of the language model's own loss on better responses, a token (GRM, Yang et al. 2024).",
+    )
     center_rewards_coefficient: float | None = _setting(
         None,
         minimum=0,

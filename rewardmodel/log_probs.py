@@ -60,16 +60,24 @@ def read_log_probs(model: Any, *, batch: Row | Rectangle, completions: Completio
     plain: the logits are one linear layer of the states (`has_plain_head`).
     """
     if plain:
-        states = read_states(model, batch=batch)  # (states, hidden)
-        chosen = Gather.apply(states.unsqueeze(1), completions.places, completions.copies).squeeze(1)
         head = find_parts(model)[1]
-        size = max(256, MOST_LOGITS // head.weight.shape[0])
-        tokens = TokenLogProbs.apply(chosen, head.weight, head.bias, completions.targets, size)
-    else:
-        assert isinstance(batch, Rectangle)
-        logits = model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits.flatten(0, 1)
-        logits = logits[completions.places].float()
-        tokens = logits.gather(1, completions.targets[:, None]).squeeze(1) - logits.logsumexp(1)
+        return sum_log_probs(
+            read_states(model, batch=batch), weight=head.weight, bias=head.bias, completions=completions
+        )
+    assert isinstance(batch, Rectangle)
+    logits = model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits.flatten(0, 1)
+    logits = logits[completions.places].float()
+    tokens = logits.gather(1, completions.targets[:, None]).squeeze(1) - logits.logsumexp(1)
+    return torch.segment_reduce(tokens, "sum", lengths=completions.lengths)
+
+
+def sum_log_probs(
+    states: torch.Tensor, *, weight: torch.Tensor, bias: torch.Tensor | None, completions: Completions
+) -> torch.Tensor:
+    """log pi of each completion in nats, (responses,), float32, from all states (T, hidden) and the output layer."""
+    chosen = Gather.apply(states.unsqueeze(1), completions.places, completions.copies).squeeze(1)
+    size = max(256, MOST_LOGITS // weight.shape[0])
+    tokens = TokenLogProbs.apply(chosen, weight, bias, completions.targets, size)
     return torch.segment_reduce(tokens, "sum", lengths=completions.lengths)
 
 

@@ -31,9 +31,9 @@ ATTENTION = "preferee_packed"
 
 @dataclass(frozen=True)
 class Rectangle:
-    """Conversations padded on the right: ids and mask (n, longest), reads (n,) the place of each last token.
+    """Conversations padded on the right: ids and mask (n, longest).
 
-    layout: for each conversation the places of its tokens, lines end to end.
+    reads: (n,) the places of the last tokens, lines end to end. layout: for each conversation the places of its tokens.
     """
 
     ids: torch.Tensor
@@ -78,9 +78,9 @@ def pad_right(sequences: Sequence[Sequence[int]], *, pad_id: int, device: str) -
 def build_rectangle(sequences: Sequence[Sequence[int]], *, pad_id: int, device: str) -> Rectangle:
     """The conversations, one a line."""
     ids, mask = pad_right(sequences, pad_id=pad_id, device=device)
-    reads = torch.tensor([find_last(sequence, pad_id=pad_id) for sequence in sequences], device=device)
     layout = [line * ids.shape[1] + np.arange(len(sequence)) for line, sequence in enumerate(sequences)]
-    return Rectangle(ids, mask, reads, layout)
+    reads = [own[find_last(part, pad_id=pad_id)] for own, part in zip(layout, sequences, strict=True)]
+    return Rectangle(ids, mask, send(np.asarray(reads), device=device), layout)
 
 
 def find_last(ids: Sequence[int], *, pad_id: int) -> int:
@@ -185,17 +185,10 @@ def send(values: np.ndarray, *, device: str) -> torch.Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device == "cuda" else tensor.to(device)
 
 
-def read_rectangle(model: Any, *, batch: Rectangle) -> torch.Tensor:
-    """One reward a conversation, (n,), float32."""
-    backbone, head = find_parts(model)
-    hidden = backbone(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False)[0]  # (n, longest, hidden)
-    lines = torch.arange(len(batch.reads), device=hidden.device)
-    return head(hidden[lines, batch.reads]).squeeze(-1).float()
-
-
-def read_row(model: Any, *, batch: Row) -> torch.Tensor:
-    """One reward a conversation, (n,), float32, in the order of the groups and of their sequences."""
-    return find_parts(model)[1](read_states(model, batch=batch)[batch.reads]).squeeze(-1).float()
+def read_rewards(model: Any, *, batch: Row | Rectangle, states: torch.Tensor | None = None) -> torch.Tensor:
+    """One reward a conversation, (n,), float32, in the order they were built in. states: of `read_states`, if known."""
+    states = read_states(model, batch=batch) if states is None else states
+    return find_parts(model)[1](states[batch.reads]).squeeze(-1).float()
 
 
 def read_states(model: Any, *, batch: Row | Rectangle) -> torch.Tensor:

@@ -17,7 +17,7 @@ from rewardmodel.contract import Message, ScoreSpec
 from rewardmodel.data import ResponseItem, read_responses
 from rewardmodel.models import load_reward_model, load_tokenizer, read_positions, resolve_model
 from rewardmodel.progress import Progress
-from rewardmodel.reading import build_rectangle, read_rectangle
+from rewardmodel.reading import build_rectangle, read_rewards
 from rewardmodel.rundir import RunDir, append_json_lines, read_json_lines
 
 
@@ -89,7 +89,7 @@ def _iterate_scores(
         chosen = order[start : start + batch_size]
         batch = build_rectangle([sequences[i] for i in chosen], pad_id=pad_id, device=compute.device)
         with torch.inference_mode(), compute.autocast():
-            rewards = read_rectangle(model, batch=batch)
+            rewards = read_rewards(model, batch=batch)
         yield list(zip(chosen, rewards.tolist(), strict=True))
 
 

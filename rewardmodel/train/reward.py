@@ -28,7 +28,9 @@ from rewardmodel.contract import TIE_LOSSES, RewardSpec
 from rewardmodel.data import DataError
 from rewardmodel.evaluate import reward_margins, summarize_pairs
 from rewardmodel.groups import Group, gather_groups, keep_orders
+from rewardmodel.log_probs import find_completions, sum_log_probs
 from rewardmodel.models import (
+    ModelError,
     create_reward_model,
     load_reward_model,
     load_tokenizer,
@@ -37,7 +39,7 @@ from rewardmodel.models import (
     save_model,
 )
 from rewardmodel.progress import Progress
-from rewardmodel.reading import Row, read_rectangle, read_row, send
+from rewardmodel.reading import Rectangle, Row, find_parts, read_rewards, read_states, send
 from rewardmodel.rundir import RunDir
 from rewardmodel.train.common import (
     Measure,
@@ -120,6 +122,8 @@ def _train(
     """Train and save into `target`; what `measure` says of the model before its first step; and the settings."""
     model: Any = create_reward_model(base, tokenizer=tokenizer, compute=compute, seed=spec.seed)
     check_positions(model, max_length=spec.max_length)
+    if spec.text_weight and not model.config.get_text_config().tie_word_embeddings:
+        raise ModelError("text_weight: this model's output layer is not its embedding, and a reward model has no other")
     untrained = recall(run, name="untrained", make=lambda: measure(model, phase="measuring the untrained model"))
     adapters = lora_config(spec)
     if adapters is not None:
@@ -183,9 +187,13 @@ class RewardTraining(Training):
 
     def _read(self, groups: Sequence[Group], *, total: float, pairs: int) -> tuple[torch.Tensor, dict[str, Any]]:
         table = self._tabulate(groups)  # sent ahead: a copy between the passes would make the device wait
+        batch = self.build(groups)
         with self.autocast():
-            rewards = self.read_rewards(groups)
+            states = read_states(self.model, batch=batch)
+            rewards = read_rewards(self.model, batch=batch, states=states)
         loss, differences = self._lose(rewards, table=table, groups=groups, total=total, pairs=pairs)
+        if self.spec.text_weight:
+            loss = loss + self.spec.text_weight * self._lose_text(states, batch=batch, groups=groups, pairs=pairs)
         with torch.no_grad():
             count = torch.full_like(loss, len(differences))
             right = torch.where(table.tied, 0.5, (differences.sign() + 1) / 2).sum()
@@ -205,9 +213,22 @@ class RewardTraining(Training):
     def read_rewards(self, groups: Sequence[Group]) -> torch.Tensor:
         """One reward a response, in the order of the groups, float32."""
         batch = self.build(groups)
-        if isinstance(batch, Row):
-            return read_row(self.model, batch=batch)
-        return read_rectangle(self.model, batch=batch)
+        return read_rewards(self.model, batch=batch)
+
+    def _lose_text(
+        self, states: torch.Tensor, *, batch: Row | Rectangle, groups: Sequence[Group], pairs: int
+    ) -> torch.Tensor:
+        """This reading's share of the mean over pairs of -log pi(better response) a token."""
+        completions = find_completions(groups, batch=batch, device=self.compute.device)
+        weight = find_parts(self.model)[0].get_input_embeddings().weight
+        with self.autocast():
+            found = sum_log_probs(states, weight=weight, bias=None, completions=completions)
+        shares, start = np.zeros(len(found)), 0
+        for group in groups:
+            for edge in group.edges:
+                shares[start + edge.better] += 1 / pairs
+            start += len(group.sequences)
+        return -(found / completions.lengths * send(shares, device=self.compute.device).float()).sum()
 
     def _tabulate(self, groups: Sequence[Group]) -> Table:
         lines: list[tuple[float, ...]] = []

@@ -18,8 +18,7 @@ from rewardmodel.reading import (
     dense_mask,
     find_blocks,
     find_last,
-    read_rectangle,
-    read_row,
+    read_rewards,
 )
 
 CPU = Compute(device="cpu", precision="fp32")
@@ -51,8 +50,8 @@ def read_both_ways(model: Any, *, groups: list[Group], **settings: Any) -> list[
     sequences = [ids for group in groups for ids in group.sequences]
     found = []
     for read in (
-        lambda: read_rectangle(model, batch=build_rectangle(sequences, pad_id=0, device="cpu")),
-        lambda: read_row(model, batch=build_row(groups, pad_id=0, device="cpu", **settings)),
+        lambda: read_rewards(model, batch=build_rectangle(sequences, pad_id=0, device="cpu")),
+        lambda: read_rewards(model, batch=build_row(groups, pad_id=0, device="cpu", **settings)),
     ):
         model.zero_grad()
         rewards = read()
@@ -113,7 +112,7 @@ def test_the_place_read_is_the_last_that_is_no_padding() -> None:
 def test_scores_are_those_of_transformers_itself(model: Any) -> None:
     batch = build_rectangle([[5, 6, 7], [8, 9, 0]], pad_id=0, device="cpu")
     plain = model(input_ids=batch.ids, attention_mask=batch.mask).logits.squeeze(-1)
-    assert torch.allclose(read_rectangle(model, batch=batch), plain, atol=1e-6)
+    assert torch.allclose(read_rewards(model, batch=batch), plain, atol=1e-6)
 
 
 def test_a_window_of_attention_is_read_padded(model: Any) -> None:

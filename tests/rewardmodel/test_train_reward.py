@@ -17,7 +17,7 @@ from rewardmodel.data import read_judgements
 from rewardmodel.groups import Edge, Group, gather_groups, gather_single_pairs
 from rewardmodel.jobs import run_job
 from rewardmodel.models import create_reward_model, load_tokenizer
-from rewardmodel.reading import build_rectangle, read_rectangle
+from rewardmodel.reading import build_rectangle, read_rewards
 from rewardmodel.rundir import RunDir
 from rewardmodel.train.common import seal_checkpoint
 from rewardmodel.train.reward import RewardTraining, settle_tie_strength
@@ -171,7 +171,7 @@ def test_a_ranking_weighs_one_however_many_pairs_it_gives(tiny_model: Path, tmp_
     model = load_model(tiny_model)
     each = []
     for group in groups:
-        rewards = read_rectangle(model, batch=build_rectangle(group.sequences, pad_id=0, device="cpu")).tolist()
+        rewards = read_rewards(model, batch=build_rectangle(group.sequences, pad_id=0, device="cpu")).tolist()
         each.append([math.log1p(math.exp(rewards[e.worse] - rewards[e.better])) for e in group.edges])
     by_row = (each[0][0] + sum(each[1]) / 6) / 2
     by_pair = (each[0][0] + sum(each[1])) / 7
@@ -185,7 +185,7 @@ def test_the_length_penalty_takes_off_the_correlation_within_pairs(tiny_model: P
     model = load_model(tiny_model)
     leads, longer = [], []
     for group in groups:
-        rewards = read_rectangle(model, batch=build_rectangle(group.sequences, pad_id=0, device="cpu")).tolist()
+        rewards = read_rewards(model, batch=build_rectangle(group.sequences, pad_id=0, device="cpu")).tolist()
         leads += [rewards[e.better] - rewards[e.worse] for e in group.edges]
         longer += [len(group.sequences[e.better]) - len(group.sequences[e.worse]) for e in group.edges]
     products = sum(d * n for d, n in zip(leads, longer, strict=True))
@@ -382,3 +382,21 @@ def test_compiled_blocks_compute_the_same_and_the_saved_model_is_plain(
     training.finish()
     assert [vars(block).get("forward") for block in model.model.layers] == [None, None]
     torch._dynamo.reset()
+
+
+def test_the_text_loss_is_that_of_the_language_model_on_better_responses(tiny_model: Path, tmp_path: Path) -> None:
+    """What a weight of 1 adds: the mean over pairs of -log pi(chosen) a token, read from the language model itself."""
+    from rewardmodel.evaluate import completion_log_probs
+    from rewardmodel.models import load_policy
+
+    file = write_rows(tmp_path / "p.jsonl", build_pairs(6, pairs_a_prompt=1))
+    tokenizer = load_tokenizer(tiny_model)
+    pairs = encode_split(tokenizer, pairs=read_judgements(file).pairs, max_length=256).pairs
+    policy = load_policy(tiny_model, tokenizer=tokenizer, compute=CPU, dtype=torch.float32)
+    said = completion_log_probs(policy, pairs=pairs, compute=CPU)[:, 0]
+    expected = -sum(value / len(pair.chosen_ids) for value, pair in zip(said, pairs, strict=True)) / 6
+    groups = gather_groups(pairs)
+    plain = train_once(tiny_model, groups)[0]
+    for packed, tokens in ((False, 10**6), (True, 300)):
+        loss = train_once(tiny_model, groups, packed=packed, tokens=tokens, text_weight=1.0)[0]
+        assert loss - plain == pytest.approx(expected, abs=1e-4)
