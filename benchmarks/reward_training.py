@@ -151,6 +151,7 @@ def list_cases(*, smoke: bool) -> list[tuple[str, Case]]:
             (f"{model} stock memory", stock(model, weights="bf16", pairs=32, checkpointing=True)),
             (f"{model} ours memory", ours(model, tokens=row, pairs=32, weights="bf16", checkpointing=True)),
             (f"{model} ours 64 pairs a step", ours(model, tokens=row, pairs=64, compiled=True)),
+            (f"{model} ours compiled, checkpointed", ours(model, tokens=row, compiled=True, checkpointing=True)),
             (f"{model} ours prompts apart", ours(model, tokens=row, compiled=True, share=False)),
         ]
         for size in (4, 9):
