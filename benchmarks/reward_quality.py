@@ -50,7 +50,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "1e-4, text 1, two epochs": {"learning_rate": 1e-4, "epochs": 2.0, "text_weight": 1.0},
     "1e-4": {"learning_rate": 1e-4},
 }
-RECIPE = "5e-5, text 0.1"
+RECIPE = "5e-5"
 FOLDS = 5
 GOAL = 0.66
 
