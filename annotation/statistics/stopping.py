@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 
 ALPHA = 0.05
 MOST_JUDGEMENTS = 10**9
-MOST_GROWTH = 10**6
+MOST_GROWTH = 1000
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def growth_needed(
     """How many times the judgements so far would separate each two scores, by the rule of `separate_by_scores`.
 
     If differences stay as they are, and errors shrink as the root of the number. 1 where the two are separated already,
-    NaN where more than a million times would be needed, or one of both numbers is not known. Any shape.
+    NaN where more than a thousand times as many would be needed, or one of both numbers is not known. Any shape.
     """
     level = _level(alpha, pairs=pairs)
     difference, error = np.broadcast_arrays(np.asarray(differences, float), np.asarray(standard_errors, float))
