@@ -20,10 +20,10 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from django.db.models import Exists, F, IntegerField, OuterRef, Q, QuerySet, TextField, Value
+from django.db.models import Exists, F, IntegerField, Min, OuterRef, Q, QuerySet, TextField, Value
 from django.db.models.functions import Cast, Concat, Left
 
-from annotation.models import Guidelines, Membership, Project, Ranking, Response, Slate
+from annotation.models import Guidelines, Membership, Project, Ranking, Response, Slate, SlateResponse
 from annotation.statistics.comparisons import TASKS, UNDISTINGUISHED
 from annotation.statistics.rankings import judged_pairs
 
@@ -187,11 +187,23 @@ class JudgementStream:
 
     def _slates(self) -> Iterable[tuple[int, int, str]]:
         """Id, prompt and criterion of each slate, in ascending order."""
-        slates = Slate.objects.filter(project=self.project)
+        if self.newest_slates is not None:
+            return reversed(self._judged().values_list("pk", "prompt_id", "criterion")[: self.newest_slates])
+        slates = Slate.objects.filter(project=self.project).order_by("pk")
+        return slates.values_list("pk", "prompt_id", "criterion").iterator(chunk_size=SLATES)
+
+    def _judged(self) -> QuerySet[Slate]:
+        """The slates that were judged, the newest first."""
+        judged = Exists(Ranking.objects.filter(slate=OuterRef("pk")))
+        return Slate.objects.filter(judged, project=self.project).order_by("-pk")
+
+    def _first_response(self) -> int:
+        """No response of the newest slates has a lower id; the sources of older ones need not be read."""
         if self.newest_slates is None:
-            return slates.order_by("pk").values_list("pk", "prompt_id", "criterion").iterator(chunk_size=SLATES)
-        judged = slates.filter(Exists(Ranking.objects.filter(slate=OuterRef("pk")))).order_by("-pk")
-        return reversed(judged.values_list("pk", "prompt_id", "criterion")[: self.newest_slates])
+            return 0
+        newest = list(self._judged().values_list("pk", flat=True)[: self.newest_slates])
+        first = SlateResponse.objects.filter(slate__project=self.project, slate__gte=min(newest, default=0))
+        return first.aggregate(first=Min("response"))["first"] or 0
 
     def _code_of(self, criterion: str) -> int:
         return self._criteria.setdefault(criterion, len(self._criteria))

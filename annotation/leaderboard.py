@@ -310,8 +310,8 @@ def make_leaderboard(project: Project, question: Question) -> LeaderboardReport:
         raise LeaderboardRefused(
             _("%(n)d items are too many for one leaderboard; narrow it down by a slice.") % {"n": len(names)}
         )
-    place = np.full(len(field.items) + 1, -1)
-    place[seen] = np.arange(len(seen))
+    place = np.full(len(field.items) + 1, -1, dtype=np.int32)
+    place[seen] = np.arange(len(seen), dtype=np.int32)
     field = replace(
         field, battles=replace(field.battles, left=place[field.battles.left], right=place[field.battles.right])
     )
