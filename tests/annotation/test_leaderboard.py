@@ -145,6 +145,17 @@ class TestByHand:
         assert found["pairwise"][0]["difference"] == pytest.approx(math.log(3))
         assert "Ties count half a win each" in run(project)
 
+    def test_nothing_but_ties_is_no_difference(self):
+        """Half wins alone: equal scores, an error of 0 that says nothing, so that no p-value is named."""
+        project = make_project()
+        judge_often(project, ("A", "B"), times=3)
+        found = run_json(project)
+        assert "Every comparison is a tie" in found["ties"]["fallback"]
+        assert [item["score"] for item in found["items"]] == pytest.approx([0, 0], abs=1e-9)
+        assert [item["rank_band"] for item in found["items"]] == [[1, 2], [1, 2]]
+        assert found["pairwise"][0]["judgements_needed"] is None
+        assert "A over B" in run(project)
+
     def test_plackett_luce_of_pairs_is_bradley_terry(self, three_to_one):
         one, other = (run_json(three_to_one, "--model", model) for model in ("bradley-terry", "plackett-luce"))
         for mine, theirs in zip(one["items"], other["items"], strict=True):
