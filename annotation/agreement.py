@@ -159,7 +159,7 @@ def measure_agreement(
         annotators=len(np.unique(judgements.annotator)),
         slates=len(slates),
         slates_shared=int((judged > 1).sum()),
-        alpha=_measure_alpha(preferences, judgements=judgements, how=how),
+        alpha=_measure_alphas(preferences, judgements=judgements, how=how),
         percent=percent_agreement(preferences, **how) if preferences else None,
         fleiss=fleiss_kappa(preferences, **how) if preferences else None,
         tau_b=orders.get("tau_b"),
@@ -174,10 +174,10 @@ def measure_agreement(
 
 
 def measure_alpha(project: Project, *, newest_slates: int, resamples: int = RESAMPLES) -> Agreement | None:
-    """Nominal α of preferences alone, for a page that says one figure; None where nothing was compared."""
+    """Exchangeable α of preferences alone, for a page that says one figure; None where nothing was compared."""
     stream = JudgementStream(project, newest_slates=newest_slates, with_items=False)
     preferences = read_preferences(stream.read_all())
-    return krippendorff_alpha(preferences, resamples=resamples) if preferences else None
+    return _measure_exchangeable(preferences, how=Sampled(resamples=resamples, seed=0)) if preferences else None
 
 
 def read_preferences(judgements: Judgements) -> ReliabilityData | None:
@@ -191,14 +191,13 @@ def read_preferences(judgements: Judgements) -> ReliabilityData | None:
     )
 
 
-def _measure_alpha(
+def _measure_alphas(
     preferences: ReliabilityData | None, *, judgements: Judgements, how: Sampled
 ) -> dict[str, Agreement]:
     found: dict[str, Agreement] = {}
     if preferences:
         found |= {level: krippendorff_alpha(preferences, level=level, **how) for level in PREFERENCE_LEVELS}
-        twice, once = krippendorff_alpha(exchange(preferences), **how), found["nominal"]
-        found["exchangeable"] = replace(twice, n_units=once.n_units, n_values=once.n_values, n_raters=once.n_raters)
+        found["exchangeable"] = _measure_exchangeable(preferences, how=how)
     ranks = rank_data(
         judgements.tiers,
         undistinguished=judgements.undistinguished,
@@ -207,6 +206,12 @@ def _measure_alpha(
         annotators=judgements.annotator,
     )
     return found | ({"ranks": krippendorff_alpha(ranks, level="ordinal", **how)} if ranks else {})
+
+
+def _measure_exchangeable(preferences: ReliabilityData, *, how: Sampled) -> Agreement:
+    """Nominal α with every unit beside its mirror image; the counts are those of the units as they are."""
+    twice, once = krippendorff_alpha(exchange(preferences), **how), krippendorff_alpha(preferences, resamples=0)
+    return replace(twice, n_units=once.n_units, n_values=once.n_values, n_raters=once.n_raters)
 
 
 def _measure_orders(judgements: Judgements, *, compared: Comparisons, how: Sampled) -> dict[str, Agreement]:

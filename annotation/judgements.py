@@ -16,19 +16,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from django.db.models import Exists, IntegerField, OuterRef, Q, QuerySet, TextField
-from django.db.models.functions import Cast, Left
+from django.db.models import Exists, F, IntegerField, Min, OuterRef, Q, QuerySet, TextField, Value
+from django.db.models.functions import Cast, Concat, Left
 
-from annotation.models import Guidelines, Membership, Project, Ranking, Response, Slate
+from annotation.models import Guidelines, Membership, Project, Ranking, Response, Slate, SlateResponse
 from annotation.statistics.comparisons import TASKS, UNDISTINGUISHED
 from annotation.statistics.rankings import judged_pairs
 
 Array = npt.NDArray[Any]
 Row = TypeVar("Row")
+By = Literal["source", "model", "response"]
 Rows = list[tuple[Any, ...]]
 Slates = dict[int, tuple[int, int]]
 """The prompt and the code of the criterion of slates by id."""
@@ -37,6 +38,13 @@ KINDS = tuple(Membership.Kind.values)
 CHUNK = 20_000
 SLATES = 4_000
 """Slates a query: each is a parameter of it, of which SQLite takes 32,766."""
+
+ITEM_NAMES: dict[By, F | Concat] = {
+    "source": F("source"),
+    "model": F("model__name"),
+    "response": Concat("prompt__external_id", Value(" · "), "external_id"),
+}
+"""What names a response's item: whoever made it, or itself."""
 
 COLUMNS = (
     "pk", "slate_id", "annotator_id", "guidelines_id", "task", "is_all_bad", "strength", "said_at", "tiers_text",
@@ -117,8 +125,9 @@ class JudgementStream:
     """A project's current judgements in chunks, slate by slate, in ascending order of slates and judgements.
 
     `rankings` narrows them down; by default all that no amendment superseded. `newest_slates`: those of so many slates
-    at most, the newest that were judged. Without `with_items` sources are not read, and the `items` of a chunk are -1.
-    Every pass reads the database anew.
+    at most, the newest that were judged. `by`: what the items are, the responses' sources, the registry's models
+    (-1 where no model is known) or the responses themselves. Without `with_items` none are read, and the `items` of a
+    chunk are -1. Every pass reads the database anew.
     """
 
     def __init__(
@@ -129,15 +138,16 @@ class JudgementStream:
         newest_slates: int | None = None,
         chunk_size: int = CHUNK,
         with_items: bool = True,
+        by: By = "source",
     ) -> None:
-        self.project, self.newest_slates = project, newest_slates
+        self.project, self.newest_slates, self.by = project, newest_slates, by
         self.chunk_size, self.with_items = chunk_size, with_items
         self.rankings = current_rankings() if rankings is None else rankings
         self._criteria: dict[str, int] = {}
 
     @property
     def items(self) -> tuple[str, ...]:
-        """The sources of the project's responses, in alphabetical order."""
+        """The sources of the project's responses (or what `by` names instead), in alphabetical order."""
         return self._sources[0]
 
     @property
@@ -177,11 +187,23 @@ class JudgementStream:
 
     def _slates(self) -> Iterable[tuple[int, int, str]]:
         """Id, prompt and criterion of each slate, in ascending order."""
-        slates = Slate.objects.filter(project=self.project)
+        if self.newest_slates is not None:
+            return reversed(self._judged().values_list("pk", "prompt_id", "criterion")[: self.newest_slates])
+        slates = Slate.objects.filter(project=self.project).order_by("pk")
+        return slates.values_list("pk", "prompt_id", "criterion").iterator(chunk_size=SLATES)
+
+    def _judged(self) -> QuerySet[Slate]:
+        """The slates that were judged, the newest first."""
+        judged = Exists(Ranking.objects.filter(slate=OuterRef("pk")))
+        return Slate.objects.filter(judged, project=self.project).order_by("-pk")
+
+    def _first_response(self) -> int:
+        """No response of the newest slates has a lower id; the sources of older ones need not be read."""
         if self.newest_slates is None:
-            return slates.order_by("pk").values_list("pk", "prompt_id", "criterion").iterator(chunk_size=SLATES)
-        judged = slates.filter(Exists(Ranking.objects.filter(slate=OuterRef("pk")))).order_by("-pk")
-        return reversed(judged.values_list("pk", "prompt_id", "criterion")[: self.newest_slates])
+            return 0
+        newest = list(self._judged().values_list("pk", flat=True)[: self.newest_slates])
+        first = SlateResponse.objects.filter(slate__project=self.project, slate__gte=min(newest, default=0))
+        return first.aggregate(first=Min("response"))["first"] or 0
 
     def _code_of(self, criterion: str) -> int:
         return self._criteria.setdefault(criterion, len(self._criteria))
@@ -220,18 +242,21 @@ class JudgementStream:
 
     @cached_property
     def _sources(self) -> tuple[tuple[str, ...], Array, Array]:
-        """The sources' names, and for each response by id the code of its source."""
+        """The items' names, and for each response by id the code of its item, -1 where it has none."""
         seen: dict[str, int] = {}
         ids: list[Array] = []
         codes: list[Array] = []
-        found = Response.objects.filter(prompt__project=self.project).order_by("pk").values_list("pk", "source")
+        found = (
+            Response.objects.filter(prompt__project=self.project).order_by("pk").values_list("pk", ITEM_NAMES[self.by])
+        )
         for chunk in _chunks(found.iterator(chunk_size=self.chunk_size), size=self.chunk_size):
             pk, source = zip(*chunk, strict=True)
             ids.append(np.array(pk, dtype=np.int64))
-            codes.append(np.fromiter((seen.setdefault(name, len(seen)) for name in source), np.int32, len(pk)))
+            numbered = (-1 if name is None else seen.setdefault(name, len(seen)) for name in source)
+            codes.append(np.fromiter(numbered, np.int32, len(pk)))
         names = tuple(sorted(seen))
         place = {name: code for code, name in enumerate(names)}
-        recoded = np.array([place[name] for name in seen], dtype=np.int32)
+        recoded = np.array([*(place[name] for name in seen), -1], dtype=np.int32)
         if not ids:
             return (), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32)
         return names, np.concatenate(ids), recoded[np.concatenate(codes)]

@@ -24,6 +24,7 @@ Floats = npt.NDArray[np.float64]
 
 ALPHA = 0.05
 MOST_JUDGEMENTS = 10**9
+MOST_GROWTH = 1000
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,38 @@ def separate_by_scores(
         interval=(difference - margin, difference + margin),
         more=0 if separated else None,
     )
+
+
+def growth_needed(
+    differences: npt.ArrayLike,
+    *,
+    standard_errors: npt.ArrayLike,
+    alpha: float = ALPHA,
+    pairs: int = 1,
+    scale: float = 0.5,
+) -> Floats:
+    """How many times the judgements so far would separate each two scores, by the rule of `separate_by_scores`.
+
+    If differences stay as they are, and errors shrink as the root of the number. 1 where the two are separated already,
+    NaN where more than a thousand times as many would be needed, or one of both numbers is not known. Any shape.
+    """
+    level = _level(alpha, pairs=pairs)
+    difference, error = np.broadcast_arrays(np.asarray(differences, float), np.asarray(standard_errors, float))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread, squared = (scale / error) ** 2, (difference / error) ** 2
+
+    def suffices(growth: Floats) -> npt.NDArray[np.bool_]:
+        r = spread * growth
+        with np.errstate(invalid="ignore"):
+            return r / (1 + r) * squared * growth / 2 - np.log1p(r) / 2 >= -math.log(level)
+
+    low, high = np.ones(difference.shape), np.full(difference.shape, float(MOST_GROWTH))
+    reachable, now = suffices(high), suffices(low)
+    for _step in range(50):
+        middle = np.sqrt(low * high)
+        enough = suffices(middle)
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    return np.where(now, 1.0, np.where(reachable, high, np.nan))
 
 
 def _log_ratios(wins: npt.NDArray[np.generic], *, losses: npt.NDArray[np.generic], prior: float) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from django import template
@@ -29,6 +30,14 @@ def percent(value: float | str | None) -> str:
 def decimals(value: float | str | None, places: int = 3) -> str:
     """A number with a fixed count of decimals, "–" where there is none."""
     return f"{value:.{places}f}" if isinstance(value, int | float) else "–"
+
+
+@register.filter
+def chance(value: float) -> str:
+    """A p-value: three decimals, "< 0.001" below, "–" where there is none."""
+    if math.isnan(value):
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 @register.filter

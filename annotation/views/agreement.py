@@ -60,7 +60,7 @@ def agreement(request: HttpRequest, slug: str) -> HttpResponse:
         "report": report,
         "is_cut": report.slates >= NEWEST_SLATES,
         "newest_slates": NEWEST_SLATES,
-        "alpha": report.alpha.get("nominal"),
+        "alpha": report.alpha.get("exchangeable"),
         "rows": rows,
         "plot": plot_measures([row for row in rows if not row.measure.undefined]),
         "order_sways": _order_sways(report),
@@ -79,21 +79,21 @@ def measure_rows(report: AgreementReport) -> list[MeasureRow]:
     alpha = report.alpha
     said: list[tuple[str, str, Agreement | None, str]] = [
         (
+            _("α, exchangeable"),
+            _("Krippendorff's α of who was preferred, beyond what chance gives that knows no order of the responses."),
+            alpha.get("exchangeable"),
+            pairs,
+        ),
+        (
             _("α, nominal"),
-            _("Krippendorff's α of who was preferred, beyond chance. A tie and a preference differ as opposites do."),
+            _("The same, with chance knowing which of the listed responses mostly wins."),
             alpha.get("nominal"),
             pairs,
         ),
         (
             _("α, ordinal"),
-            _("The same, with a tie lying between the two preferences."),
+            _("Nominal, with a tie lying between the two preferences."),
             alpha.get("ordinal"),
-            pairs,
-        ),
-        (
-            _("α, exchangeable"),
-            _("Nominal, with chance knowing nothing of the order in which the responses of a slate are listed."),
-            alpha.get("exchangeable"),
             pairs,
         ),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.core.paginator import Page, Paginator
@@ -11,6 +12,6 @@ from django.http import HttpRequest
 ROWS_A_PAGE = 50
 
 
-def paginate(request: HttpRequest, rows: QuerySet[Any]) -> Page[Any]:
+def paginate(request: HttpRequest, rows: QuerySet[Any] | Sequence[Any]) -> Page[Any]:
     """The page named by ?page=; the first where it names none, the last where it is past the end."""
     return Paginator(rows, ROWS_A_PAGE).get_page(request.GET.get("page"))

@@ -121,7 +121,7 @@ def test_the_figure_of_the_project_page_is_the_same(two_annotators):
     overview = project_overview(two_annotators)["pairwise_agreement"]
     assert report.percent is not None
     assert report.percent.value == overview["value"]
-    assert measure_alpha(two_annotators, newest_slates=100) == report.alpha["nominal"]
+    assert measure_alpha(two_annotators, newest_slates=100) == report.alpha["exchangeable"]
 
 
 def test_simulated_annotators_are_said_to_be_so_and_can_be_left_out():

@@ -10,6 +10,7 @@ from scipy.stats import norm
 
 from annotation.statistics.stopping import (
     first_separation,
+    growth_needed,
     judgements_needed,
     separate_by_counts,
     separate_by_scores,
@@ -86,6 +87,19 @@ def test_scores_separated_are_where_the_interval_leaves_out_zero():
         low, high = found.interval
         assert found.separated == (not low <= 0 <= high) == (found.p_value <= 0.05)
         assert found.better == (None if not found.separated else "a" if difference > 0 else "b")
+
+
+def test_so_many_times_the_judgements_are_just_enough():
+    """With g times as many judgements the error is 1 / √g of what it is; just below that the two are not separated."""
+    differences, errors = np.array([0.2, 0.2, 1.0, 0.0, np.nan]), np.array([0.1, 0.15, 0.1, 0.1, 0.1])
+    found = growth_needed(differences, standard_errors=errors, pairs=3)
+    for difference, error, growth in zip(differences[:2], errors[:2], found[:2], strict=True):
+        for factor, separated in ((1.001, True), (0.999, False)):
+            shrunk = error / math.sqrt(growth * factor)
+            assert separate_by_scores(difference, standard_error=shrunk, pairs=3).separated == separated
+    assert found[1] / found[0] == pytest.approx(1.5**2)
+    assert found[2] == 1
+    assert np.isnan(found[3:]).all()
 
 
 def test_many_pairs_share_the_level():

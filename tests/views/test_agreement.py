@@ -36,10 +36,12 @@ def test_the_measures_stand_with_their_intervals(world: World) -> None:
     rank_next(world.members["reviewer"])
     answer = get(world)
     names = [row.name for row in answer.context["rows"]]
-    alphas = ["α, nominal", "α, ordinal", "α, exchangeable", "α of ranks"]
+    alphas = ["α, exchangeable", "α, nominal", "α, ordinal", "α of ranks"]
     assert names == [*alphas, "Fleiss' κ", "Kendall's τ-b", "Kendall's W"]
-    alpha = answer.context["report"].alpha["nominal"]
+    assert [row.is_main for row in answer.context["rows"]] == [True] + [False] * 6
+    alpha = answer.context["report"].alpha["exchangeable"]
     page = answer.content.decode()
+    assert "because annotators cannot know which response is listed first" in page
     assert f'<p class="figure">{alpha.value:.2f}</p>' in page
     assert f"over {alpha.n_units} pairs of responses" in page
     assert "simulated" not in page
@@ -48,7 +50,7 @@ def test_the_measures_stand_with_their_intervals(world: World) -> None:
 def test_the_project_page_says_alpha_and_leads_here(world: World) -> None:
     rank_next(world.members["reviewer"])
     page, report = get(world, "project_detail").content.decode(), get(world).context["report"]
-    alpha = report.alpha["nominal"]
+    alpha = report.alpha["exchangeable"]
     assert f"Krippendorff's α {alpha.value:.2f} (" in page
     assert reverse("agreement", kwargs={"slug": world.project.slug}) in page
 

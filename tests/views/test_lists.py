@@ -62,6 +62,8 @@ LISTS: dict[str, tuple[str, Callable[[World], None]]] = {
     "run_list": ("engineer", more_runs),
     "model_list": ("engineer", more_models),
     "project_detail": ("reviewer", more_rankings),
+    "leaderboard": ("reviewer", more_rankings),
+    "leaderboard_report": ("reviewer", more_rankings),
 }
 
 
