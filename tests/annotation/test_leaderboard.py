@@ -435,7 +435,7 @@ def import_real(folder: str, *names: str) -> Project:
 
 
 @needs_data
-def test_pandalm_has_the_order_of_its_paper():
+def test_pandalm_is_fitted_as_it_is():
     """llama-7b before bloom-7b and pythia-6.9b, opt-7b, and cerebras-gpt last; 326 of 2,997 judgements are ties."""
     found = run_json(import_real("pandalm_pairs", "annotations", "items"))
     names = [item["name"] for item in found["items"]]
