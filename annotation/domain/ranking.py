@@ -217,24 +217,19 @@ def _turned(strength: int | None, *, slate: Slate, order: Sequence[int]) -> int 
 
 
 def _settle_slot(lease: Lease) -> Slot:
-    """Turn the lease's slot into a done one, or any free one, or open an extra slot where none is (slate locked)."""
+    """Turn the slot that the annotator holds, or any free one, or else an extra one, into a done one (slate locked)."""
     slate = lease.slot.slate
     done = {"state": Slot.State.DONE, "annotator": lease.annotator, "token": lease.token, "deadline": None}
-    won = Slot.objects.filter(pk=lease.slot_id, state=Slot.State.LEASED, token=lease.token).update(**done)
-    if not won:
-        # The annotator may hold a newer lease at the same slate; this submission is what that one was for.
-        mine = Slot.objects.filter(slate=slate, annotator=lease.annotator)
-        won_newer = mine.filter(state=Slot.State.LEASED).update(**done)
-        if won_newer:
-            return mine.get()
-        if mine.filter(state=Slot.State.DONE).exists():
-            raise RankingRefused([_("You have ranked this slate already; open it in your history to amend it.")])
-        free = Slot.objects.filter(slate=slate, state=Slot.State.FREE, is_extra=False)
-        for slot_id in free.order_by("number").values_list("pk", flat=True):
-            if free.filter(pk=slot_id).update(**done):
-                return Slot.objects.get(pk=slot_id)
-    if won:
-        return Slot.objects.get(pk=lease.slot_id)
+    # What the annotator holds of the slate, under this lease or under another: this submission is what it was for.
+    mine = Slot.objects.filter(slate=slate, annotator=lease.annotator)
+    if mine.filter(state=Slot.State.LEASED).update(**done):
+        return mine.get()
+    if mine.filter(state=Slot.State.DONE).exists():
+        raise RankingRefused([_("You have ranked this slate already; open it in your history to amend it.")])
+    free = Slot.objects.filter(slate=slate, state=Slot.State.FREE, is_extra=False)
+    for slot_id in free.order_by("number").values_list("pk", flat=True):
+        if free.filter(pk=slot_id).update(**done):
+            return Slot.objects.get(pk=slot_id)
     last = slate.slots.aggregate(Max("number"))["number__max"] or 0
     return Slot.objects.create(slate=slate, number=last + 1, is_extra=True, **done)
 

@@ -187,6 +187,18 @@ def test_a_draft_comes_back_in_the_form_after_signing_in_again(world: World, cli
     assert "half" in body
 
 
+def test_a_draft_is_there_again_when_the_lease_has_lapsed_and_one_starts_anew(
+    world: World, client: Client, lease: Lease
+) -> None:
+    keep_draft(world, client, lease.token, tier_0="3", rationale="half")
+    Slot.objects.filter(token=lease.token).update(deadline=timezone.now() - timedelta(seconds=1))
+    assert "Start ranking" in client.get(url(world, "rank")).content.decode()
+    body = client.post(url(world, "rank_claim"), follow=True).content.decode()
+    assert f'name="token" value="{lease.token}"' in body
+    assert re.findall(r'name="(tier_\d)" value="(\d)" checked', body) == [("tier_0", "3")]
+    assert "half" in body
+
+
 def test_somebody_elses_draft_is_not_shown(world: World, client: Client, lease: Lease) -> None:
     keep_draft(world, world.client("reviewer"), lease.token, rationale="of the reviewer")
     assert "of the reviewer" not in client.get(url(world, "rank")).content.decode()
