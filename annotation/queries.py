@@ -94,13 +94,15 @@ def may_amend(ranking: Ranking, *, first: Ranking | None = None, now: datetime |
     return until is None or (now or timezone.now()) < until
 
 
+def own_rankings(annotator: Membership) -> QuerySet[Ranking]:
+    """The annotator's own rankings in every version, newest first."""
+    own = Ranking.objects.filter(annotator=annotator)
+    return own.select_related("slate__prompt", "guidelines").order_by("-created_at", "-pk")
+
+
 def my_rankings(annotator: Membership) -> QuerySet[Ranking]:
     """The current versions of the annotator's own rankings, newest first."""
-    return (
-        Ranking.objects.filter(annotator=annotator, superseded_by__isnull=True)
-        .select_related("slate__prompt", "guidelines")
-        .order_by("-created_at", "-pk")
-    )
+    return own_rankings(annotator).filter(superseded_by__isnull=True)
 
 
 class TurnTexts(Func):

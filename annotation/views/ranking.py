@@ -47,7 +47,9 @@ from annotation.queries import (
     annotator_progress,
     last_ranking,
     latest_guidelines,
+    may_amend,
     my_rankings,
+    own_rankings,
     ranking_view,
 )
 from annotation.rendering import render_many, render_markdown
@@ -203,11 +205,20 @@ def rank_undo(request: HttpRequest, slug: str) -> HttpResponse:
 @login_required
 @require_http_methods(["GET", "POST"])
 def ranking_amend(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
-    """Show one of the annotator's own rankings and take a new version of it."""
+    """Show one of the annotator's own rankings and take a new version of it; a repeated click is answered as before.
+
+    The page of a version that was amended leads to the current one; that of one too old to amend, to My rankings.
+    """
     membership = require_membership(request.user, slug, action="annotate")
-    ranking = get_object_or_404(my_rankings(membership), pk=pk)
+    ranking = get_object_or_404(own_rankings(membership), pk=pk)
     view, task = amendment_view(ranking, token=amendment_token(ranking)), task_of(membership.project)
     if request.method == "GET":
+        current = my_rankings(membership).get(slot=ranking.slot_id)
+        if current != ranking:
+            return redirect("ranking_amend", slug=slug, pk=current.pk)
+        if not may_amend(ranking):
+            messages.info(request, _("This ranking can no longer be amended: the project's time for that is over."))
+            return redirect("history", slug=slug)
         said = entered_from(judgement_of(ranking), task=task)
         context = _page_context(membership) | _drafted_slate(membership, view, entered=said)
         return render(request, "annotation/rank.html", context | _amendment(membership, ranking=ranking))

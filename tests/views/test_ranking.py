@@ -281,12 +281,47 @@ def test_an_amendment_supersedes_and_is_stored_once(world: World, client: Client
     token = re.search(r'name="token" value="([^"]+)"', client.get(address).content.decode())
     assert token
     data = {"token": token[1], "tier_0": 4, "tier_1": 3, "tier_2": 2, "tier_3": 1}
-    assert client.post(address, data).status_code == 302
+    for _click in range(2):
+        assert client.post(address, data).headers["Location"] == url(world, "rank")
+        assert client.post(address, data, headers=JSON).json()["saved"] is True
     amended = Ranking.objects.get(token=UUID(token[1]))
     a, b, c, d = world.ranking.presented_order
     assert (amended.tiers, amended.supersedes) == ([[d], [c], [b], [a]], world.ranking)
-    assert client.get(address).status_code == 404  # a newer version stands
     assert Ranking.objects.filter(annotator=world.members["annotator"]).count() == 2
+
+
+def test_another_amendment_of_an_amended_version_is_refused_and_its_page_leads_to_the_current_one(
+    world: World, client: Client
+) -> None:
+    address, tiers = url(world, "ranking_amend", pk=world.ranking.pk), [f"tier_{position}" for position in range(4)]
+    client.post(address, dict(zip(tiers, [4, 3, 2, 1], strict=True)))
+    said = "A newer version of this ranking exists already; open it first."
+    other = client.post(address, dict(zip(tiers, [1, 1, 1, 1], strict=True)), headers=JSON)
+    assert (other.status_code, other.json()) == (422, {"problems": [said]})
+    current = Ranking.objects.get(supersedes=world.ranking)
+    client.post(url(world, "ranking_amend", pk=current.pk), dict(zip(tiers, [1, 1, 1, 1], strict=True)))
+    newest = Ranking.objects.get(supersedes=current)
+    answer = client.get(address)
+    assert (answer.status_code, answer.headers["Location"]) == (302, url(world, "ranking_amend", pk=newest.pk))
+    assert world.client("admin").get(address).status_code == 404  # it is the annotator's alone
+
+
+def test_a_ranking_too_old_to_amend_is_not_opened_and_the_page_says_why(world: World, client: Client) -> None:
+    """A retry of an amendment that was stored in time is answered all the same."""
+    address = url(world, "ranking_amend", pk=world.ranking.pk)
+    data = {"tier_0": 4, "tier_1": 3, "tier_2": 2, "tier_3": 1}
+    client.post(address, data)
+    Project.objects.update(amend_minutes=0)
+    said = "This ranking can no longer be amended: the project&#x27;s time for that is over."
+    for answer in (client.post(url(world, "rank_undo"), follow=True), client.get(address, follow=True)):
+        assert answer.redirect_chain[-1][0] == url(world, "history")
+        body = answer.content.decode()
+        assert said in body
+        assert "final" in body
+    assert client.post(address, data, headers=JSON).status_code == 200
+    newest = Ranking.objects.get(supersedes=world.ranking)
+    refused = client.post(url(world, "ranking_amend", pk=newest.pk), data | {"tier_0": 1}, headers=JSON)
+    assert refused.status_code == 422
 
 
 def test_an_incomplete_amendment_is_kept_on_the_page(world: World, client: Client) -> None:
@@ -385,7 +420,7 @@ def test_no_answer_to_ranking_tells_a_source(world: World, client: Client, lease
     ask(ask(url(world, "rank_undo"), 302, {}).headers["Location"], 200)
     ask(amend, 200)
     ask(amend, 200, whole | {"token": str(uuid4())}, **JSON)
-    ask(amend, 404)
+    ask(ask(amend, 302).headers["Location"], 200)
     ask(url(world, "history"), 200)
     ask(url(world, "project_detail"), 200)
 
