@@ -23,7 +23,7 @@ from annotation.domain.judgement import Highlight, Judgement, RankingRefused, ch
 from annotation.domain.tasks import task_of
 from annotation.models import Draft, Lease, Membership, Ranking, Response, Slate, Slot
 from annotation.queries import amendable_until, canonical_order, masked_texts
-from annotation.rendering import render_markdown, unmask
+from annotation.rendering import remask, render_markdown, unmask
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def judgement_of(ranking: Ranking) -> Judgement:
             )
             for entry in ranking.highlights
         ],
-        corrections={place: _remask(text, covered=covered[place]) for place, text in corrected.items()},
+        corrections={place: remask(text, covered=covered[place]) for place, text in corrected.items()},
         rationale=ranking.rationale,
     )
 
@@ -188,13 +188,6 @@ def _said(judgement: Judgement, *, annotator: Membership, slate: Slate, order: S
         "corrections": _corrections(judgement, order=order, masked=masked),
         "rationale": judgement.rationale,
     }
-
-
-def _remask(text: str, *, covered: Sequence[str]) -> str:
-    """A stored correction as its annotator wrote it: what was covered in the response is covered again."""
-    for number, phrase in enumerate(covered, start=1):
-        text = text.replace(phrase, f"⟦masked {number}⟧", 1)
-    return text
 
 
 def _corrections(judgement: Judgement, *, order: Sequence[int], masked: Callable[[], list[Any]]) -> dict[str, str]:

@@ -438,6 +438,21 @@ def test_a_masked_name_is_put_back_into_a_correction_and_masked_again_on_amendin
     assert judgement_of(ranking).corrections == {0: shown.replace("yes", "no")}
 
 
+def test_a_mark_that_a_correction_repeats_shows_nobody_what_it_covers():
+    project = make_project()
+    project.mask_patterns = ["As Qwen"]
+    project.save()
+    make_slate(project, count=2)
+    annotator = make_member(project)
+    lease = claim_slot(annotator)
+    Response.objects.filter(pk=lease.presented_order[0]).update(text="As Qwen, I say yes.")
+    twice = "⟦masked 1⟧? ⟦masked 1⟧, I say no."
+    judgement = Judgement(tiers=[[0], [1]], corrections={0: twice})
+    ranking = submit_ranking(annotator, token=lease.token, judgement=judgement).ranking
+    assert ranking.corrections == {str(lease.presented_order[0]): "As Qwen? As Qwen, I say no."}
+    assert judgement_of(ranking).corrections == {0: twice}
+
+
 def test_the_database_itself_refuses_to_change_a_ranking():
     project = make_project()
     make_slate(project)
