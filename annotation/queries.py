@@ -194,6 +194,12 @@ def latest_guidelines(project: Project) -> Guidelines | None:
     return project.guidelines.order_by("-version").first()
 
 
+def responses_are_coming(project: Project) -> bool:
+    """Whether a model is about to write responses for the project, or is writing them."""
+    waiting = [Run.State.QUEUED, Run.State.RUNNING]
+    return project.runs.filter(method=Run.Method.GENERATE, state__in=waiting).exists()
+
+
 def project_overview(project: Project) -> dict[str, Any]:
     """The project page's numbers. Comparisons and agreement are over the newest rankings (`OVERVIEW_RANKINGS`)."""
     rankings = Ranking.objects.filter(slate__project=project, superseded_by__isnull=True)

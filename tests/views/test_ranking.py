@@ -19,9 +19,10 @@ from annotation.api.urls import urlpatterns as api_patterns
 from annotation.domain.assigning import claim_slot, live_lease
 from annotation.domain.projects import publish_guidelines
 from annotation.domain.ranking import amendment_token
-from annotation.models import Lease, Model, Project, Prompt, Ranking, Response, Skip, Slate, Slot
+from annotation.models import Lease, Model, Project, Prompt, Ranking, Response, Run, Skip, Slate, Slot
 from annotation.rules import ACTIONS
 from annotation.views.ranking import progress_text
+from tests.annotation.factories import make_project
 from tests.views.conftest import World
 from tests.views.test_access import CASES, NEEDS_A_LEASE, ROWS, address
 
@@ -77,6 +78,65 @@ def test_what_is_missing_is_named_and_everything_entered_is_kept(world: World, c
     checked = re.findall(r'name="(tier_\d)" value="(\d?)" checked', body)
     assert checked == [("tier_0", "1"), ("tier_1", ""), ("tier_2", "2"), ("tier_3", "")]
     assert not Ranking.objects.filter(token=lease.token).exists()
+
+
+def test_a_refused_plain_form_says_corrected_only_of_what_was_corrected_and_keeps_the_message_box(
+    world: World, client: Client, lease: Lease
+) -> None:
+    """Without a script the form sends a correction of every response, with CR LF: here B's alone differs."""
+    Response.objects.update(text="One.\nTwo.")
+    corrections = {f"correction_{position}": "One.\r\nTwo." for position in range(4)}
+    sent = fields(lease, 1, "", 2, "", **corrections | {"correction_1": "One.\r\nThree."})
+    for route in (url(world, "rank_submit"), url(world, "ranking_amend", pk=world.ranking.pk)):
+        answer = client.post(route, sent)
+        body = answer.content.decode()
+        assert answer.status_code == 422
+        assert re.findall(r"data-corrected( hidden)?>", body) == [" hidden", "", " hidden", " hidden"]
+        assert "Three." in body
+        assert 'id="message-form"' in body
+
+
+def test_a_page_with_nothing_to_rank_says_what_is_coming_and_offers_only_what_is_there(
+    world: World, client: Client
+) -> None:
+    """The run in the fixture trains; a generation that is queued or running brings something to rank."""
+    Slate.objects.all().update(project=make_project())
+    nothing, coming = "Nothing is left for you to rank.", "Responses are being written."
+    body = client.get(url(world, "rank")).content.decode()
+    assert (nothing in body, coming in body, "See what you ranked" in body) == (True, False, True)
+    assert "See what you ranked" not in world.client("reviewer").get(url(world, "rank")).content.decode()
+    for state, is_coming in [("queued", True), ("running", True), ("succeeded", False), ("failed", False)]:
+        Run.objects.update(method="generate", state=state, deadline=timezone.now())
+        body = client.get(url(world, "rank")).content.decode()
+        assert (nothing in body, coming in body) == (not is_coming, is_coming)
+        overview = client.get(url(world, "project_detail")).content.decode()
+        assert ("responses are being written" in overview) is is_coming
+
+
+def test_a_system_turn_too_heavy_to_render_says_so(world: World, client: Client, lease: Lease) -> None:
+    note = "Shown as plain text: it is too heavy to render."
+    prompt = lease.slot.slate.prompt
+    for content, times in [("Be brief.", 0), ("> " * 5000 + "x", 1)]:
+        prompt.messages = [{"role": "system", "content": content}, {"role": "user", "content": "How many?"}]
+        prompt.save()
+        assert client.get(url(world, "rank")).content.decode().count(note) == times
+
+
+def test_invisible_marks_in_scales_are_made_visible(world: World, client: Client, lease: Lease) -> None:
+    Project.objects.update(scales=[{"name": "Tone\u202e", "points": {"1": "low\u202e", "2": "", "3": "high\u202e"}}])
+    body = client.get(url(world, "rank")).content.decode()
+    assert "\u202e" not in body
+    for shown in ('data-name="Tone⟦RLO⟧"', 'title="low⟦RLO⟧"', "low⟦RLO⟧ – high⟦RLO⟧"):
+        assert shown in body
+
+
+def test_the_form_says_what_its_script_needs_to_check_an_answer_offline(
+    world: World, client: Client, lease: Lease
+) -> None:
+    Project.objects.update(rationale="required", rationale_min=12)
+    body = client.get(url(world, "rank")).content.decode()
+    assert 'data-fewest="12"' in body
+    assert 'data-all-bad-order="whole-or-none"' in body
 
 
 def test_a_tier_that_is_no_tier_is_refused(world: World, client: Client, lease: Lease) -> None:
