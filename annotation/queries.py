@@ -94,13 +94,15 @@ def may_amend(ranking: Ranking, *, first: Ranking | None = None, now: datetime |
     return until is None or (now or timezone.now()) < until
 
 
+def own_rankings(annotator: Membership) -> QuerySet[Ranking]:
+    """The annotator's own rankings in every version, newest first."""
+    own = Ranking.objects.filter(annotator=annotator)
+    return own.select_related("slate__prompt", "guidelines").order_by("-created_at", "-pk")
+
+
 def my_rankings(annotator: Membership) -> QuerySet[Ranking]:
     """The current versions of the annotator's own rankings, newest first."""
-    return (
-        Ranking.objects.filter(annotator=annotator, superseded_by__isnull=True)
-        .select_related("slate__prompt", "guidelines")
-        .order_by("-created_at", "-pk")
-    )
+    return own_rankings(annotator).filter(superseded_by__isnull=True)
 
 
 class TurnTexts(Func):
@@ -190,6 +192,12 @@ def annotator_progress(annotator: Membership, *, now: datetime | None = None) ->
 def latest_guidelines(project: Project) -> Guidelines | None:
     """The newest version of the project's guidelines."""
     return project.guidelines.order_by("-version").first()
+
+
+def responses_are_coming(project: Project) -> bool:
+    """Whether a model is about to write responses for the project, or is writing them."""
+    waiting = [Run.State.QUEUED, Run.State.RUNNING]
+    return project.runs.filter(method=Run.Method.GENERATE, state__in=waiting).exists()
 
 
 def project_overview(project: Project) -> dict[str, Any]:

@@ -57,12 +57,14 @@ def read_until(lines: Iterator[str], word: str) -> str:
 
 def test_the_demonstration_starts_serves_stops_and_starts_again_without_loss(environment, tiny_model):
     port, counts = free_port(), []
-    for _start in range(2):
+    for start in range(2):
         command = [sys.executable, "manage.py", "demo", "--port", str(port), "--model", tiny_model]
         demo = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
         assert demo.stdout is not None
         try:
             said = read_until(demo.stdout, "Ready.")
+            assert said.startswith("Preparing the demonstration")
+            assert ("first responses are being written" in said) == (start == 0)
             password = re.search(r"annotator +ann +(\S+)", said)[1]
             assert {"annotator", "reviewer", "admin", "engineer"} <= set(re.findall(r"^ +(\w+) ", said, re.MULTILINE))
             session = requests.Session()

@@ -2,6 +2,10 @@
 
 A claim picks a candidate (skipping locked rows where the database can) and then makes a conditional UPDATE whose row
 count decides; SQLite and PostgreSQL so give the same promise. Expiry is judged at the next claim, by nobody else.
+
+Who comes back to a slate finds it as they left it: a lapsed lease lives on under its token and in its order, at its
+own slot or, where that has gone to somebody else, at another of the same slate, and comes before slates not begun.
+A lease's `slot` is where its order was drawn and never changes; which slot it holds is said by the slot's token.
 """
 
 from __future__ import annotations
@@ -11,10 +15,10 @@ from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Case, Exists, OuterRef, Q, QuerySet, When
 from django.utils import timezone
 
-from annotation.models import Lease, Membership, PracticeExample, Skip, Slot
+from annotation.models import Draft, Lease, Membership, PracticeExample, Skip, Slot
 from annotation.queries import canonical_order
 from annotation.statistics.orders import draw_order
 
@@ -58,7 +62,7 @@ def claim_slot(annotator: Membership, *, beside: UUID | None = None) -> Lease | 
                     return held
                 if beside is not None and live_slots(annotator).count() >= LIVE_LEASES:
                     return None
-                slot = _next_candidate(annotator)
+                slot = _next_candidate(annotator, beside=beside)
                 if slot is None:
                     return None
                 lease = _take(slot, annotator=annotator)
@@ -75,7 +79,7 @@ def renew_lease(annotator: Membership, *, token: UUID) -> bool:
     Raises LeaseUnknown for a token that is not theirs.
     """
     lease = own_lease(annotator, token=token)
-    held = Slot.objects.filter(pk=lease.slot_id, token=token, state=Slot.State.LEASED)
+    held = Slot.objects.filter(token=lease.token, state=Slot.State.LEASED)
     return held.update(deadline=_deadline(annotator)) == 1
 
 
@@ -88,8 +92,8 @@ def skip_slate(annotator: Membership, *, token: UUID, reason: str) -> None:
 
 
 def release_slot(lease: Lease) -> bool:
-    """Free the slot of a lease if it still holds it; say whether it did."""
-    freed = Slot.objects.filter(pk=lease.slot_id, token=lease.token, state=Slot.State.LEASED).update(
+    """Free the slot that a lease holds, if it still holds one; say whether it did."""
+    freed = Slot.objects.filter(token=lease.token, state=Slot.State.LEASED).update(
         state=Slot.State.FREE, annotator=None, token=None, deadline=None
     )
     return freed == 1
@@ -112,26 +116,49 @@ def order_seed(slate_id: int) -> int:
     return int.from_bytes(hashlib.sha256(f"presented order of slate {slate_id}".encode()).digest()[:6])
 
 
-def _next_candidate(annotator: Membership) -> Slot | None:
+def _next_candidate(annotator: Membership, *, beside: UUID | None) -> Slot | None:
+    """A slot to take: at a slate that the annotator has begun, one with a draft first; or else in the project's order.
+
+    The slate of `beside` is on screen and no candidate, even where its lease has lapsed.
+    """
     taken = Slot.objects.filter(slate=OuterRef("slate"), annotator=annotator).exclude(state=Slot.State.LEASED)
     skipped = Skip.objects.filter(slate=OuterRef("slate"), annotator=annotator)
     practised = PracticeExample.objects.filter(slate=OuterRef("slate"))
-    now = timezone.now()
+    now, order = timezone.now(), ("-slate__priority", "slate_id", "number")
     held = Slot.objects.filter(slate=OuterRef("slate"), annotator=annotator, state=Slot.State.LEASED, deadline__gt=now)
     candidates = (
         Slot.objects.filter(slate__project=annotator.project_id, is_extra=False)
         .filter(Q(state=Slot.State.FREE) | Q(state=Slot.State.LEASED, deadline__lte=now))
         .filter(~Exists(taken), ~Exists(held), ~Exists(skipped), ~Exists(practised))
-        .order_by("-slate__priority", "slate_id", "number")
+        .order_by(*order)
     )
+    if beside is not None:
+        candidates = candidates.exclude(slate__in=Lease.objects.filter(token=beside).values("slot__slate"))
     if connection.features.has_select_for_update_skip_locked:
         candidates = candidates.select_for_update(skip_locked=True, of=("self",))
+    drafted = list(_drafted_leases(annotator).values_list("slot__slate", flat=True))
+    lapsed = Slot.objects.filter(annotator=annotator, state=Slot.State.LEASED, deadline__lte=now)
+    begun = {*drafted, *lapsed.values_list("slate", flat=True)}
+    if begun:
+        with_draft, own = When(slate__in=drafted, then=0), When(annotator=annotator, then=0)
+        first = candidates.filter(slate__in=begun).order_by(Case(with_draft, default=1), Case(own, default=1), *order)
+        slot = first.first()
+        if slot is not None:
+            return slot
     return candidates.first()
+
+
+def _drafted_leases(annotator: Membership) -> QuerySet[Lease]:
+    """The annotator's leases under which something was entered and not submitted."""
+    return Lease.objects.filter(
+        annotator=annotator, token__in=Draft.objects.filter(annotator=annotator).values("token")
+    )
 
 
 def _take(slot: Slot, *, annotator: Membership) -> Lease | None:
     """Take the slot by compare-and-set on the state in which it was read; None if somebody was quicker."""
-    token, seed = uuid4(), order_seed(slot.slate_id)
+    lease = _earlier_lease(slot, annotator=annotator)
+    token = lease.token if lease is not None else uuid4()
     # A lapsed lease of their own at this slate stands in the way of unique (slate, annotator): let it go first.
     Slot.objects.filter(slate=slot.slate_id, annotator=annotator, state=Slot.State.LEASED).exclude(pk=slot.pk).filter(
         deadline__lte=timezone.now()
@@ -144,8 +171,17 @@ def _take(slot: Slot, *, annotator: Membership) -> Lease | None:
         != 1
     ):
         return None
+    if lease is not None:
+        return lease
+    seed = order_seed(slot.slate_id)
     order = draw_order(canonical_order(slot.slate), seed=seed, row=slot.number)
     return Lease.objects.create(token=token, slot=slot, annotator=annotator, presented_order=order, order_seed=seed)
+
+
+def _earlier_lease(slot: Slot, *, annotator: Membership) -> Lease | None:
+    """Under what the annotator had this slate before, if they had it: where there is a draft, or else most lately."""
+    earlier = Lease.objects.filter(annotator=annotator, slot__slate=slot.slate_id).order_by("-created_at")
+    return earlier.filter(pk__in=_drafted_leases(annotator)).first() or earlier.first()
 
 
 def _deadline(annotator: Membership) -> datetime:

@@ -23,7 +23,7 @@ from annotation.domain.judgement import Highlight, Judgement, RankingRefused, ch
 from annotation.domain.tasks import task_of
 from annotation.models import Draft, Lease, Membership, Ranking, Response, Slate, Slot
 from annotation.queries import amendable_until, canonical_order, masked_texts
-from annotation.rendering import render_markdown, unmask
+from annotation.rendering import remask, render_markdown, unmask
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def judgement_of(ranking: Ranking) -> Judgement:
             )
             for entry in ranking.highlights
         ],
-        corrections={place: _remask(text, covered=covered[place]) for place, text in corrected.items()},
+        corrections={place: remask(text, covered=covered[place]) for place, text in corrected.items()},
         rationale=ranking.rationale,
     )
 
@@ -190,13 +190,6 @@ def _said(judgement: Judgement, *, annotator: Membership, slate: Slate, order: S
     }
 
 
-def _remask(text: str, *, covered: Sequence[str]) -> str:
-    """A stored correction as its annotator wrote it: what was covered in the response is covered again."""
-    for number, phrase in enumerate(covered, start=1):
-        text = text.replace(phrase, f"⟦masked {number}⟧", 1)
-    return text
-
-
 def _corrections(judgement: Judgement, *, order: Sequence[int], masked: Callable[[], list[Any]]) -> dict[str, str]:
     """Corrected texts by response id; what was masked in them is put back, and a text left as it was is none."""
     if not judgement.corrections:
@@ -217,24 +210,19 @@ def _turned(strength: int | None, *, slate: Slate, order: Sequence[int]) -> int 
 
 
 def _settle_slot(lease: Lease) -> Slot:
-    """Turn the lease's slot into a done one, or any free one, or open an extra slot where none is (slate locked)."""
+    """Turn the slot that the annotator holds, or any free one, or else an extra one, into a done one (slate locked)."""
     slate = lease.slot.slate
     done = {"state": Slot.State.DONE, "annotator": lease.annotator, "token": lease.token, "deadline": None}
-    won = Slot.objects.filter(pk=lease.slot_id, state=Slot.State.LEASED, token=lease.token).update(**done)
-    if not won:
-        # The annotator may hold a newer lease at the same slate; this submission is what that one was for.
-        mine = Slot.objects.filter(slate=slate, annotator=lease.annotator)
-        won_newer = mine.filter(state=Slot.State.LEASED).update(**done)
-        if won_newer:
-            return mine.get()
-        if mine.filter(state=Slot.State.DONE).exists():
-            raise RankingRefused([_("You have ranked this slate already; open it in your history to amend it.")])
-        free = Slot.objects.filter(slate=slate, state=Slot.State.FREE, is_extra=False)
-        for slot_id in free.order_by("number").values_list("pk", flat=True):
-            if free.filter(pk=slot_id).update(**done):
-                return Slot.objects.get(pk=slot_id)
-    if won:
-        return Slot.objects.get(pk=lease.slot_id)
+    # What the annotator holds of the slate, under this lease or under another: this submission is what it was for.
+    mine = Slot.objects.filter(slate=slate, annotator=lease.annotator)
+    if mine.filter(state=Slot.State.LEASED).update(**done):
+        return mine.get()
+    if mine.filter(state=Slot.State.DONE).exists():
+        raise RankingRefused([_("You have ranked this slate already; open it in your history to amend it.")])
+    free = Slot.objects.filter(slate=slate, state=Slot.State.FREE, is_extra=False)
+    for slot_id in free.order_by("number").values_list("pk", flat=True):
+        if free.filter(pk=slot_id).update(**done):
+            return Slot.objects.get(pk=slot_id)
     last = slate.slots.aggregate(Max("number"))["number__max"] or 0
     return Slot.objects.create(slate=slate, number=last + 1, is_extra=True, **done)
 

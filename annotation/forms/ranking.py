@@ -86,10 +86,12 @@ class RankingForm(forms.Form):
             raise ValidationError(_("The highlights could not be read. Reload the page.")) from None
 
     def entered(self) -> Entered:
-        """What was entered and can be shown again, by field; what is no valid value is left out."""
+        """What was entered and can be shown again, by field; what is no valid value is left out, and so is a correction
+        that says what the response says (the plain form sends one of every response)."""
         data = {name: value for name, value in self.cleaned_data.items() if value not in (None, "", [], False)}
         data.pop("token", None)
-        return data
+        corrected = {f"correction_{position}" for position in self._corrections()}
+        return {name: value for name, value in data.items() if name in corrected or not name.startswith("correction_")}
 
     def judgement(self) -> Judgement:
         """The valid fields as a judgement, complete or not."""

@@ -142,7 +142,7 @@ class ScalesField(ListField[Scale]):
             help_text=gettext_lazy(
                 "One a line: name, colon, points with their anchors between semicolons, as in "
                 "“Helpfulness: 0 not helpful; 2 partly; 4 fully helpful”. The first and the last number are the ends. "
-                "Ratings need a scale; beside an order they are optional."
+                "Every response is rated on every scale, beside an order too; ratings on scales need at least one."
             ),
         )
 

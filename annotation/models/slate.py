@@ -98,7 +98,10 @@ class Slot(models.Model):
 
 
 class Lease(models.Model):
-    """What one annotator was shown, in which order, and until when: the record a late submission is judged by."""
+    """What one annotator was shown and in which order: the record a late submission is judged by. It never changes.
+
+    `slot` is the one by whose number the order was drawn; the slot that bears the token is the one that is held.
+    """
 
     token = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     slot = models.ForeignKey(Slot, on_delete=models.PROTECT, related_name="leases")

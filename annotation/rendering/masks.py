@@ -5,7 +5,8 @@ A pattern is a phrase: upper and lower case are one, words are whole, and what M
 a pattern it is what a name is lengthened by ("Qwen*" finds "Qwen2.5-72B" and not "Qwenty"), or, after a space, the rest
 of the clause.
 "I am" also finds "I'm". Masks are put into the source text, before it is rendered, as "⟦masked 1⟧": what is shown,
-quoted and corrected bears the same marks, and `unmask` puts the covered words back by number.
+quoted and corrected bears the same marks, `unmask` puts the covered words back by number, and `remask` covers them
+again.
 """
 
 from __future__ import annotations
@@ -77,6 +78,25 @@ def unmask(text: str, *, covered: Sequence[str]) -> str:
         return covered[number - 1] if 1 <= number <= len(covered) else match[0]
 
     return MARK.sub(put_back, text)
+
+
+def remask(text: str, *, covered: Sequence[str]) -> str:
+    """A text that `unmask` gave, with all that was covered covered again; `unmask` gives the same text back.
+
+    Every phrase is covered wherever it stands, the longest at a place; of equal ones each takes the next mark, and the
+    last mark serves the rest.
+    """
+    numbers: dict[str, list[int]] = {}
+    for number, phrase in enumerate(covered, start=1):
+        numbers.setdefault(phrase, []).append(number)
+    if not numbers:
+        return text
+
+    def cover(match: re.Match[str]) -> str:
+        left = numbers[match[0]]
+        return f"⟦masked {left.pop(0) if len(left) > 1 else left[0]}⟧"
+
+    return re.sub("|".join(map(re.escape, sorted(numbers, key=len, reverse=True))), cover, text)
 
 
 def check_patterns(patterns: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from annotation.domain.projects import create_project, publish_guidelines
 from annotation.domain.tasks import Task, TaskRefused, task_of
 from annotation.forms.projects import GuidelinesForm, ProjectForm
 from annotation.models import Guidelines, Membership, Project
-from annotation.queries import annotator_progress, latest_guidelines, project_overview
+from annotation.queries import annotator_progress, latest_guidelines, project_overview, responses_are_coming
 from annotation.rules import can, projects_for_user, require_membership
 from annotation.templatetags.plots import interval_rows
 from annotation.views.agreement import NEWEST_SLATES, RESAMPLES
@@ -88,6 +88,7 @@ def project_detail(request: HttpRequest, slug: str) -> HttpResponse:
     if not can(membership, "review"):
         progress = annotator_progress(membership)
         context |= {"progress": progress, "progress_text": progress_text(progress)}
+        context["responses_coming"] = responses_are_coming(membership.project)
         return render(request, "annotation/project_annotator.html", context)
     overview = project_overview(membership.project)
     context |= {

@@ -40,15 +40,18 @@ from annotation.forms.ranking import (
     strengths_of,
     with_plain_newlines,
 )
-from annotation.models import Lease, Membership, Ranking
+from annotation.models import Lease, Membership, Ranking, Slate
 from annotation.queries import (
     RankingView,
     amendment_view,
     annotator_progress,
     last_ranking,
     latest_guidelines,
+    may_amend,
     my_rankings,
+    own_rankings,
     ranking_view,
+    responses_are_coming,
 )
 from annotation.rendering import render_many, render_markdown
 from annotation.rules import require_membership
@@ -73,6 +76,8 @@ def rank(request: HttpRequest, slug: str) -> HttpResponse:
         context = _page_context(membership) | {
             "change": unread_change(membership),
             "practice_due": practice_due(membership),
+            "responses_coming": responses_are_coming(membership.project),
+            "has_ranked": my_rankings(membership).exists(),
         }
         return render(request, "annotation/rank_start.html", context)
     return render(request, "annotation/rank.html", _page_context(membership) | _leased_slate(membership, lease))
@@ -146,7 +151,8 @@ def rank_preview(request: HttpRequest, slug: str) -> HttpResponse:
 def rank_submit(request: HttpRequest, slug: str) -> HttpResponse:
     """Keep a ranking; a repeated click is answered like the first."""
     membership = require_membership(request.user, slug, action="annotate")
-    view = ranking_view(_require_lease(membership, request.POST.get("token", "")))
+    lease = _require_lease(membership, request.POST.get("token", ""))
+    view = ranking_view(lease)
     form = RankingForm(request.POST, task=task_of(membership.project), sources=view.responses)
 
     def keep(judgement: Judgement, active_ms: int | None) -> None:
@@ -154,7 +160,7 @@ def rank_submit(request: HttpRequest, slug: str) -> HttpResponse:
 
     problems = save_judgement(form, keep)
     if problems:
-        return _refuse(request, membership, view, form=form, problems=problems)
+        return _refuse(request, membership, view, form=form, problems=problems, slate=lease.slot.slate)
     if wants_json(request):
         return _acknowledge(membership)
     if not _has_to_wait(membership):
@@ -203,11 +209,20 @@ def rank_undo(request: HttpRequest, slug: str) -> HttpResponse:
 @login_required
 @require_http_methods(["GET", "POST"])
 def ranking_amend(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
-    """Show one of the annotator's own rankings and take a new version of it."""
+    """Show one of the annotator's own rankings and take a new version of it; a repeated click is answered as before.
+
+    The page of a version that was amended leads to the current one; that of one too old to amend, to My rankings.
+    """
     membership = require_membership(request.user, slug, action="annotate")
-    ranking = get_object_or_404(my_rankings(membership), pk=pk)
+    ranking = get_object_or_404(own_rankings(membership), pk=pk)
     view, task = amendment_view(ranking, token=amendment_token(ranking)), task_of(membership.project)
     if request.method == "GET":
+        current = my_rankings(membership).get(slot=ranking.slot_id)
+        if current != ranking:
+            return redirect("ranking_amend", slug=slug, pk=current.pk)
+        if not may_amend(ranking):
+            messages.info(request, _("This ranking can no longer be amended: the project's time for that is over."))
+            return redirect("history", slug=slug)
         said = entered_from(judgement_of(ranking), task=task)
         context = _page_context(membership) | _drafted_slate(membership, view, entered=said)
         return render(request, "annotation/rank.html", context | _amendment(membership, ranking=ranking))
@@ -218,7 +233,7 @@ def ranking_amend(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
 
     problems = save_judgement(form, keep)
     if problems:
-        return _refuse(request, membership, view, form=form, problems=problems, amended=ranking)
+        return _refuse(request, membership, view, form=form, problems=problems, slate=ranking.slate, amended=ranking)
     if wants_json(request):
         return _acknowledge(membership, next_url=reverse("rank", kwargs={"slug": slug}))
     messages.success(request, _("Amended ✓"))
@@ -323,6 +338,7 @@ def _refuse(
     *,
     form: RankingForm,
     problems: list[str],
+    slate: Slate,
     amended: Ranking | None = None,
 ) -> HttpResponse:
     """Show the form again with everything that was entered, and what is wrong with it."""
@@ -331,6 +347,7 @@ def _refuse(
         return JsonResponse({"problems": problems}, status=status)
     entered = form.entered() | {"rationale": form.data.get("rationale", "")}
     context = _page_context(membership) | slate_context(membership, view, entered=entered)
+    context |= thread_context(membership, slate)
     if amended is not None:
         context |= _amendment(membership, ranking=amended)
     context["problems"] = problems

@@ -12,9 +12,10 @@ from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
 from annotation.domain.assigning import LeaseUnknown, claim_slot, live_lease, renew_lease, skip_slate
+from annotation.domain.drafts import find_draft, save_draft
 from annotation.domain.judgement import Highlight, Judgement, RankingRefused
 from annotation.domain.ranking import amend_ranking, judgement_of, submit_ranking
-from annotation.models import Lease, Ranking, Response, Slot
+from annotation.models import Lease, Membership, Ranking, Response, Slate, Slot
 from annotation.queries import ranking_view
 from annotation.statistics.orders import draw_order
 from tests.annotation.factories import make_member, make_project, make_slate
@@ -193,20 +194,110 @@ def test_a_renewed_lease_is_held_for_as_long_again_and_a_lost_one_is_not():
         renew_lease(make_member(project), token=lease.token)
 
 
-def test_a_submission_under_a_lapsed_lease_settles_the_newer_lease_of_the_same_slate():
+def test_a_submission_under_an_older_lease_settles_the_newer_lease_of_the_same_slate():
+    """Leases of one slate under two tokens were made before a lapsed one lived on; both are answered."""
     project = make_project()
     make_slate(project)
     annotator = make_member(project)
     first = claim_slot(annotator)
-    let_lapse(first)
-    second = claim_slot(annotator)
-    assert second.slot_id == first.slot_id
-    assert second.token != first.token
+    second = Lease.objects.create(
+        slot=first.slot, annotator=annotator, presented_order=first.presented_order, order_seed=first.order_seed
+    )
+    Slot.objects.update(token=second.token)
     submission = submit_ranking(annotator, token=first.token, judgement=STRICT)
     assert not submission.is_extra
     assert Slot.objects.get().state == "done"
     with pytest.raises(RankingRefused, match="ranked this slate already"):
         submit_ranking(annotator, token=second.token, judgement=STRICT)
+
+
+def begin(annotator: Membership, *, lease: Lease) -> None:
+    save_draft(annotator, token=lease.token, fields={"tier_0": "2"}, revision=1)
+
+
+def test_a_lapsed_lease_that_nobody_took_lives_on_with_its_token_order_and_draft():
+    project = make_project()
+    make_slate(project)
+    annotator = make_member(project)
+    lease = claim_slot(annotator)
+    begin(annotator, lease=lease)
+    let_lapse(lease)
+    again = claim_slot(annotator)
+    assert (again, again.presented_order) == (lease, lease.presented_order)
+    assert find_draft(annotator, token=again.token).fields == {"tier_0": "2"}
+    assert Slot.objects.get(token=lease.token).deadline > timezone.now()
+    assert Lease.objects.count() == 1
+
+
+def test_where_the_slot_was_taken_the_lease_lives_on_at_another_slot_of_the_slate():
+    """Overlap 2: the other annotator has the first slot and its order; the one who was late goes on at the second."""
+    project = make_project(overlap=2)
+    slate = make_slate(project)
+    late, quick = make_member(project), make_member(project)
+    lease = claim_slot(late)
+    begin(late, lease=lease)
+    let_lapse(lease)
+    other = claim_slot(quick)
+    again = claim_slot(late)
+    assert (again, again.presented_order) == (lease, lease.presented_order)
+    assert set(slate.slots.values_list("number", "token")) == {(0, other.token), (1, lease.token)}
+    assert renew_lease(late, token=lease.token)
+    canonical = [response.pk for response in slate.responses.order_by("places__position")]
+    again = Lease.objects.get(pk=lease.pk)
+    assert again.presented_order == draw_order(canonical, seed=again.order_seed, row=again.slot.number)
+    for annotator, token in [(late, lease.token), (quick, other.token)]:
+        assert not submit_ranking(annotator, token=token, judgement=STRICT).is_extra
+    assert slate.slots.filter(state="done").count() == slate.slots.count() == 2
+
+
+def test_a_lease_that_lives_on_at_another_slot_can_be_skipped():
+    project = make_project(overlap=2)
+    slate = make_slate(project)
+    late, quick = make_member(project), make_member(project)
+    lease = claim_slot(late)
+    let_lapse(lease)
+    claim_slot(quick)
+    assert claim_slot(late) == lease
+    skip_slate(late, token=lease.token, reason="")
+    assert sorted(slate.slots.values_list("state", flat=True)) == ["free", "leased"]
+    assert claim_slot(late) is None
+
+
+def test_where_every_slot_was_taken_the_draft_waits_and_another_slate_comes():
+    project = make_project()
+    make_slate(project), make_slate(project)
+    late, quick = make_member(project), make_member(project)
+    lease = claim_slot(late)
+    begin(late, lease=lease)
+    let_lapse(lease)
+    assert claim_slot(quick).slot.slate_id == lease.slot.slate_id
+    assert claim_slot(late).slot.slate_id != lease.slot.slate_id
+    assert submit_ranking(late, token=lease.token, judgement=STRICT).is_extra
+
+
+def test_a_slate_with_a_draft_comes_before_one_that_was_merely_left_and_that_before_any_other():
+    """Of three slates, A is left, B left with a draft, and C, which nobody has begun, is the most urgent."""
+    project = make_project()
+    for _ in range(2):
+        make_slate(project)
+    annotator = make_member(project)
+    a = claim_slot(annotator)
+    b = claim_slot(annotator, beside=a.token)
+    begin(annotator, lease=b)
+    let_lapse(a), let_lapse(b)
+    Slate.objects.filter(pk=make_slate(project).pk).update(priority=9)
+    assert claim_slot(annotator) == b
+    assert claim_slot(annotator, beside=b.token) == a
+
+
+def test_the_slate_on_screen_is_not_the_next_one_even_after_its_lease_has_lapsed():
+    project = make_project()
+    make_slate(project)
+    annotator = make_member(project)
+    lease = claim_slot(annotator)
+    let_lapse(lease)
+    assert claim_slot(annotator, beside=lease.token) is None
+    assert claim_slot(annotator) == lease
 
 
 def test_an_incomplete_ranking_is_refused_and_says_which_response_is_missing():
@@ -347,6 +438,21 @@ def test_a_masked_name_is_put_back_into_a_correction_and_masked_again_on_amendin
     assert judgement_of(ranking).corrections == {0: shown.replace("yes", "no")}
 
 
+def test_a_mark_that_a_correction_repeats_shows_nobody_what_it_covers():
+    project = make_project()
+    project.mask_patterns = ["As Qwen"]
+    project.save()
+    make_slate(project, count=2)
+    annotator = make_member(project)
+    lease = claim_slot(annotator)
+    Response.objects.filter(pk=lease.presented_order[0]).update(text="As Qwen, I say yes.")
+    twice = "⟦masked 1⟧? ⟦masked 1⟧, I say no."
+    judgement = Judgement(tiers=[[0], [1]], corrections={0: twice})
+    ranking = submit_ranking(annotator, token=lease.token, judgement=judgement).ranking
+    assert ranking.corrections == {str(lease.presented_order[0]): "As Qwen? As Qwen, I say no."}
+    assert judgement_of(ranking).corrections == {0: twice}
+
+
 def test_the_database_itself_refuses_to_change_a_ranking():
     project = make_project()
     make_slate(project)
@@ -434,3 +540,30 @@ def test_two_tabs_that_claim_at_once_get_the_same_slate():
         thread.join()
     assert len(tokens) == 3
     assert len(set(tokens)) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lapsed_slot_that_its_annotator_and_others_claim_at_once_goes_to_one_of_them():
+    project = make_project()
+    make_slate(project)
+    annotators = [make_member(project) for _ in range(4)]
+    lease = claim_slot(annotators[0])
+    begin(annotators[0], lease=lease)
+    let_lapse(lease)
+    start, given = threading.Barrier(4), []
+
+    def claim(annotator) -> None:
+        start.wait()
+        try:
+            given.append(claim_slot(annotator))
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=claim, args=(annotator,)) for annotator in annotators]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    [winner] = [lease for lease in given if lease is not None]
+    assert len(given) == 4
+    assert (Slot.objects.get().token, Slot.objects.get().annotator) == (winner.token, winner.annotator)

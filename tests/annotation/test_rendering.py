@@ -26,9 +26,11 @@ from hypothesis import strategies as st
 
 from annotation.rendering import (
     DEFAULT_PATTERNS,
+    MARK,
     RenderingUnavailable,
     check_patterns,
     mask,
+    remask,
     render_many,
     render_markdown,
     renderer,
@@ -582,6 +584,42 @@ def test_marks_survive_an_edit() -> None:
     assert unmask("⟦masked 2⟧! ⟦masked 1⟧ ⟦masked 3⟧ ⟦masked 0⟧ masked 1", covered=masked.covered) == (
         "by Alibaba! I am Qwen ⟦masked 3⟧ ⟦masked 0⟧ masked 1"
     )
+
+
+PHRASES = ["As Qwen", "Qwen", "by Alibaba", "Alibaba", "masked", "masked 1"]
+
+
+@hypothesis_settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.sampled_from([*PHRASES, "⟦masked 1⟧", "⟦masked 40⟧", " ", ", ", "x"]), max_size=12),
+    st.lists(st.sampled_from(PHRASES), min_size=1, max_size=6),
+    st.lists(st.one_of(st.integers(1, 14), st.sampled_from([*PHRASES, "⟦", "⟧", " ", "x"])), max_size=12),
+)
+def test_what_was_covered_is_covered_wherever_it_stands(
+    pieces: list[str], patterns: list[str], corrected: list[int | str]
+) -> None:
+    """A correction repeats marks, drops them, and holds phrases; phrases are parts of others, and of marks."""
+    covered = mask("".join(pieces), patterns=patterns).covered
+    written = "".join(f"⟦masked {piece}⟧" if isinstance(piece, int) else piece for piece in corrected)
+    stored = unmask(written, covered=covered)
+    again = remask(stored, covered=covered)
+    assert unmask(again, covered=covered) == stored
+    assert not [phrase for phrase in covered if phrase in MARK.sub("\0", again)]
+
+
+@pytest.mark.parametrize(
+    ("covered", "stored", "again"),
+    [
+        (["As Qwen"], "As Qwen, yes. As Qwen, no.", "⟦masked 1⟧, yes. ⟦masked 1⟧, no."),
+        (["Q", "x", "Q"], "Q Q Q x", "⟦masked 1⟧ ⟦masked 3⟧ ⟦masked 3⟧ ⟦masked 2⟧"),
+        (["Qwen", "As Qwen"], "As Qwen: Qwen", "⟦masked 2⟧: ⟦masked 1⟧"),
+        (["⟦masked 7⟧", "masked"], "⟦masked 7⟧ masked", "⟦masked 1⟧ ⟦masked 2⟧"),
+        ([], "As Qwen", "As Qwen"),
+    ],
+    ids=["twice", "equal ones in turn", "a part of another", "a mark", "nothing"],
+)
+def test_what_was_covered_is_covered_again(covered: list[str], stored: str, again: str) -> None:
+    assert remask(stored, covered=covered) == again
 
 
 def test_a_mask_is_shown_as_one_wherever_it_falls() -> None:

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from annotation.domain.assigning import claim_slot, skip_slate
-from annotation.domain.messages import ask, thread_of
+from annotation.domain.messages import answer, ask, thread_of
 from annotation.models import Membership, SlateMessage
 from tests.annotation.factories import make_member, make_project, make_slate
 from tests.views.conftest import World
@@ -180,6 +180,17 @@ def test_invisible_marks_in_messages_are_made_visible(world: World) -> None:
     body = world.client("reviewer").get(url(world, "message_list")).content.decode()
     assert "\u202e" not in body
     assert "RLO" in body
+
+
+def test_invisible_marks_in_a_reviewers_name_are_made_visible_on_the_ranking_page(
+    world: World, asked: SlateMessage
+) -> None:
+    Membership.objects.filter(pk=world.members["reviewer"].pk).update(name="ri\u202eta")
+    answer(world.members["reviewer"], slate=asked.slate, annotator=world.members["annotator"], text="It is.")
+    address = url(world, "ranking_amend", pk=world.ranking.pk)
+    body = world.client("annotator").get(address).content.decode()
+    assert "ri⟦RLO⟧ta" in body
+    assert "\u202e" not in body
 
 
 def test_the_query_count_does_not_grow_with_threads_and_lines(world: World, asked: SlateMessage) -> None:

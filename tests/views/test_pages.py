@@ -390,6 +390,13 @@ def test_an_annotator_sees_their_own_part_of_the_project_only(world: World, fini
         assert hidden not in body
 
 
+def test_the_pace_of_an_annotator_is_said_in_their_language(world: World) -> None:
+    client = world.client("annotator")
+    assert ">41 s<" in client.get(url(world, "project_detail")).content.decode()
+    client.cookies["django_language"] = "zh-hans"
+    assert ">41 秒<" in client.get(url(world, "project_detail")).content.decode()
+
+
 def test_the_share_of_simulated_judgements_is_shown(world: World) -> None:
     Membership.objects.filter(rankings__isnull=False).update(kind="simulated", user=None)
     body = world.client("engineer").get(url(world, "project_detail")).content.decode()

@@ -19,9 +19,10 @@ from annotation.api.urls import urlpatterns as api_patterns
 from annotation.domain.assigning import claim_slot, live_lease
 from annotation.domain.projects import publish_guidelines
 from annotation.domain.ranking import amendment_token
-from annotation.models import Lease, Model, Project, Prompt, Ranking, Response, Skip, Slate, Slot
+from annotation.models import Lease, Model, Project, Prompt, Ranking, Response, Run, Skip, Slate, Slot
 from annotation.rules import ACTIONS
 from annotation.views.ranking import progress_text
+from tests.annotation.factories import make_project
 from tests.views.conftest import World
 from tests.views.test_access import CASES, NEEDS_A_LEASE, ROWS, address
 
@@ -77,6 +78,65 @@ def test_what_is_missing_is_named_and_everything_entered_is_kept(world: World, c
     checked = re.findall(r'name="(tier_\d)" value="(\d?)" checked', body)
     assert checked == [("tier_0", "1"), ("tier_1", ""), ("tier_2", "2"), ("tier_3", "")]
     assert not Ranking.objects.filter(token=lease.token).exists()
+
+
+def test_a_refused_plain_form_says_corrected_only_of_what_was_corrected_and_keeps_the_message_box(
+    world: World, client: Client, lease: Lease
+) -> None:
+    """Without a script the form sends a correction of every response, with CR LF: here B's alone differs."""
+    Response.objects.update(text="One.\nTwo.")
+    corrections = {f"correction_{position}": "One.\r\nTwo." for position in range(4)}
+    sent = fields(lease, 1, "", 2, "", **corrections | {"correction_1": "One.\r\nThree."})
+    for route in (url(world, "rank_submit"), url(world, "ranking_amend", pk=world.ranking.pk)):
+        answer = client.post(route, sent)
+        body = answer.content.decode()
+        assert answer.status_code == 422
+        assert re.findall(r"data-corrected( hidden)?>", body) == [" hidden", "", " hidden", " hidden"]
+        assert "Three." in body
+        assert 'id="message-form"' in body
+
+
+def test_a_page_with_nothing_to_rank_says_what_is_coming_and_offers_only_what_is_there(
+    world: World, client: Client
+) -> None:
+    """The run in the fixture trains; a generation that is queued or running brings something to rank."""
+    Slate.objects.all().update(project=make_project())
+    nothing, coming = "Nothing is left for you to rank.", "Responses are being written."
+    body = client.get(url(world, "rank")).content.decode()
+    assert (nothing in body, coming in body, "See what you ranked" in body) == (True, False, True)
+    assert "See what you ranked" not in world.client("reviewer").get(url(world, "rank")).content.decode()
+    for state, is_coming in [("queued", True), ("running", True), ("succeeded", False), ("failed", False)]:
+        Run.objects.update(method="generate", state=state, deadline=timezone.now())
+        body = client.get(url(world, "rank")).content.decode()
+        assert (nothing in body, coming in body) == (not is_coming, is_coming)
+        overview = client.get(url(world, "project_detail")).content.decode()
+        assert ("responses are being written" in overview) is is_coming
+
+
+def test_a_system_turn_too_heavy_to_render_says_so(world: World, client: Client, lease: Lease) -> None:
+    note = "Shown as plain text: it is too heavy to render."
+    prompt = lease.slot.slate.prompt
+    for content, times in [("Be brief.", 0), ("> " * 5000 + "x", 1)]:
+        prompt.messages = [{"role": "system", "content": content}, {"role": "user", "content": "How many?"}]
+        prompt.save()
+        assert client.get(url(world, "rank")).content.decode().count(note) == times
+
+
+def test_invisible_marks_in_scales_are_made_visible(world: World, client: Client, lease: Lease) -> None:
+    Project.objects.update(scales=[{"name": "Tone\u202e", "points": {"1": "low\u202e", "2": "", "3": "high\u202e"}}])
+    body = client.get(url(world, "rank")).content.decode()
+    assert "\u202e" not in body
+    for shown in ('data-name="Tone⟦RLO⟧"', 'title="low⟦RLO⟧"', "low⟦RLO⟧ – high⟦RLO⟧"):
+        assert shown in body
+
+
+def test_the_form_says_what_its_script_needs_to_check_an_answer_offline(
+    world: World, client: Client, lease: Lease
+) -> None:
+    Project.objects.update(rationale="required", rationale_min=12)
+    body = client.get(url(world, "rank")).content.decode()
+    assert 'data-fewest="12"' in body
+    assert 'data-all-bad-order="whole-or-none"' in body
 
 
 def test_a_tier_that_is_no_tier_is_refused(world: World, client: Client, lease: Lease) -> None:
@@ -187,6 +247,18 @@ def test_a_draft_comes_back_in_the_form_after_signing_in_again(world: World, cli
     assert "half" in body
 
 
+def test_a_draft_is_there_again_when_the_lease_has_lapsed_and_one_starts_anew(
+    world: World, client: Client, lease: Lease
+) -> None:
+    keep_draft(world, client, lease.token, tier_0="3", rationale="half")
+    Slot.objects.filter(token=lease.token).update(deadline=timezone.now() - timedelta(seconds=1))
+    assert "Start ranking" in client.get(url(world, "rank")).content.decode()
+    body = client.post(url(world, "rank_claim"), follow=True).content.decode()
+    assert f'name="token" value="{lease.token}"' in body
+    assert re.findall(r'name="(tier_\d)" value="(\d)" checked', body) == [("tier_0", "3")]
+    assert "half" in body
+
+
 def test_somebody_elses_draft_is_not_shown(world: World, client: Client, lease: Lease) -> None:
     keep_draft(world, world.client("reviewer"), lease.token, rationale="of the reviewer")
     assert "of the reviewer" not in client.get(url(world, "rank")).content.decode()
@@ -269,12 +341,47 @@ def test_an_amendment_supersedes_and_is_stored_once(world: World, client: Client
     token = re.search(r'name="token" value="([^"]+)"', client.get(address).content.decode())
     assert token
     data = {"token": token[1], "tier_0": 4, "tier_1": 3, "tier_2": 2, "tier_3": 1}
-    assert client.post(address, data).status_code == 302
+    for _click in range(2):
+        assert client.post(address, data).headers["Location"] == url(world, "rank")
+        assert client.post(address, data, headers=JSON).json()["saved"] is True
     amended = Ranking.objects.get(token=UUID(token[1]))
     a, b, c, d = world.ranking.presented_order
     assert (amended.tiers, amended.supersedes) == ([[d], [c], [b], [a]], world.ranking)
-    assert client.get(address).status_code == 404  # a newer version stands
     assert Ranking.objects.filter(annotator=world.members["annotator"]).count() == 2
+
+
+def test_another_amendment_of_an_amended_version_is_refused_and_its_page_leads_to_the_current_one(
+    world: World, client: Client
+) -> None:
+    address, tiers = url(world, "ranking_amend", pk=world.ranking.pk), [f"tier_{position}" for position in range(4)]
+    client.post(address, dict(zip(tiers, [4, 3, 2, 1], strict=True)))
+    said = "A newer version of this ranking exists already; open it first."
+    other = client.post(address, dict(zip(tiers, [1, 1, 1, 1], strict=True)), headers=JSON)
+    assert (other.status_code, other.json()) == (422, {"problems": [said]})
+    current = Ranking.objects.get(supersedes=world.ranking)
+    client.post(url(world, "ranking_amend", pk=current.pk), dict(zip(tiers, [1, 1, 1, 1], strict=True)))
+    newest = Ranking.objects.get(supersedes=current)
+    answer = client.get(address)
+    assert (answer.status_code, answer.headers["Location"]) == (302, url(world, "ranking_amend", pk=newest.pk))
+    assert world.client("admin").get(address).status_code == 404  # it is the annotator's alone
+
+
+def test_a_ranking_too_old_to_amend_is_not_opened_and_the_page_says_why(world: World, client: Client) -> None:
+    """A retry of an amendment that was stored in time is answered all the same."""
+    address = url(world, "ranking_amend", pk=world.ranking.pk)
+    data = {"tier_0": 4, "tier_1": 3, "tier_2": 2, "tier_3": 1}
+    client.post(address, data)
+    Project.objects.update(amend_minutes=0)
+    said = "This ranking can no longer be amended: the project&#x27;s time for that is over."
+    for answer in (client.post(url(world, "rank_undo"), follow=True), client.get(address, follow=True)):
+        assert answer.redirect_chain[-1][0] == url(world, "history")
+        body = answer.content.decode()
+        assert said in body
+        assert "final" in body
+    assert client.post(address, data, headers=JSON).status_code == 200
+    newest = Ranking.objects.get(supersedes=world.ranking)
+    refused = client.post(url(world, "ranking_amend", pk=newest.pk), data | {"tier_0": 1}, headers=JSON)
+    assert refused.status_code == 422
 
 
 def test_an_incomplete_amendment_is_kept_on_the_page(world: World, client: Client) -> None:
@@ -373,7 +480,7 @@ def test_no_answer_to_ranking_tells_a_source(world: World, client: Client, lease
     ask(ask(url(world, "rank_undo"), 302, {}).headers["Location"], 200)
     ask(amend, 200)
     ask(amend, 200, whole | {"token": str(uuid4())}, **JSON)
-    ask(amend, 404)
+    ask(ask(amend, 302).headers["Location"], 200)
     ask(url(world, "history"), 200)
     ask(url(world, "project_detail"), 200)
 

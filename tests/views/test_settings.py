@@ -8,6 +8,9 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
+from annotation.domain.assigning import claim_slot
+from annotation.domain.judgement import Judgement, RankingRefused
+from annotation.domain.ranking import submit_ranking
 from annotation.domain.tasks import Flag, Scale, settings_of
 from annotation.forms.tasks import TaskForm, read_flag, read_scale, write_flag, write_scale
 from annotation.models import Membership, Project
@@ -169,6 +172,17 @@ def test_the_project_page_says_what_is_asked(role):
     body = client_of(project, role=role).get("/projects/asked/").content.decode()
     said = "Annotators choose the best response. There are scales: Help (0–2), Tone (1–2). A reason is required."
     assert said in body
+
+
+def test_the_settings_say_that_every_response_is_rated_and_so_it_is(db):
+    project = make_project(slug="rated", kind="ranking", scales=[Scale("Help", {0: "", 1: "", 2: ""})], slate_size=2)
+    make_slate(project, count=2)
+    said = "Every response is rated on every scale, beside an order too"
+    assert said in client_of(project, role="admin").get("/projects/rated/settings/").content.decode()
+    annotator = make_member(project)
+    lease = claim_slot(annotator)
+    with pytest.raises(RankingRefused, match="Help: not rated for B"):
+        submit_ranking(annotator, token=lease.token, judgement=Judgement(tiers=[[0], [1]], ratings={"Help": {0: 1}}))
 
 
 def test_a_new_project_is_made_with_its_kind(world):

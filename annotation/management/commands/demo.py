@@ -41,6 +41,7 @@ class Command(BaseCommand):
         parser.add_argument("--prepare-only", action="store_true", help="Make the samples, start nothing.")
 
     def handle(self, *args: Any, port: int, model: str, prepare_only: bool, **options: Any) -> None:
+        self.say("Preparing the demonstration: database, sample projects, web pages …")
         call_command("migrate", verbosity=0)
         password = self.read_password()
         people = self.create_people(password)
@@ -54,9 +55,10 @@ class Command(BaseCommand):
                 self.print_logins(port, password=password)
                 try:
                     self.follow_first_batch(children)
+                    self.say("\nReady.")
                 except CommandError as error:
                     self.stderr.write(f"{error}\nThe site runs; `make demo` tries the first responses again.")
-                self.stdout.write("\nReady. Stop with Ctrl+C; `make demo` goes on where it was.")
+                self.say("Stop with Ctrl+C; `make demo` goes on where it was.")
                 while True:
                     children.require_alive()
                     time.sleep(0.5)
@@ -131,10 +133,25 @@ class Command(BaseCommand):
         for name, role in ROLES.items():
             self.stdout.write(f"  {role:<10} {name:<5} {password}")
         self.stdout.write("")
+        if self.first_batch() is not None:
+            self.stdout.write(
+                "The first responses are being written, which takes about 2 minutes; until then there is nothing to\n"
+                "rank in Everyday assistant. A line here says when they are there.\n"
+            )
+        self.stdout.flush()
+
+    def say(self, line: str) -> None:
+        """A line that is seen at once, through a pipe too."""
+        self.stdout.write(line)
+        self.stdout.flush()
+
+    def first_batch(self) -> Run | None:
+        """The generation whose responses are the first to be ranked, while it is queued or running."""
+        active = Run.objects.filter(state__in=[Run.State.QUEUED, Run.State.RUNNING])
+        return active.filter(project__slug=samples.ASSISTANT_SLUG, method="generate").order_by("number").first()
 
     def follow_first_batch(self, children: Children) -> None:
         """Show how far the first generation is; the site can be used meanwhile."""
-        active = Run.objects.filter(state__in=[Run.State.QUEUED, Run.State.RUNNING])
-        run = active.filter(project__slug=samples.ASSISTANT_SLUG, method="generate").order_by("number").first()
+        run = self.first_batch()
         if run is not None:
             follow_run(run, label="First responses", children=children)
