@@ -51,7 +51,7 @@ class _Phrase:
 
 
 def mask(text: str, *, patterns: Sequence[str]) -> Masked:
-    """The text with what the patterns find replaced by numbered marks; the longest match at a place wins.
+    """The text with what the patterns find replaced by numbered marks; matches that overlap are covered by one.
 
     A mark that stands in the text already is covered itself, so that `unmask` always gives back the text.
     Raises ValueError as `check_patterns` does.
@@ -61,12 +61,17 @@ def mask(text: str, *, patterns: Sequence[str]) -> Masked:
     for phrase in _compile(tuple(patterns)):
         if phrase.needle in lowered:
             spans += [_with_markup(lowered, match.span()) for match in phrase.regex.finditer(lowered)]
+    merged: list[list[int]] = []
+    for start, end in sorted(span for span in spans if span[1] > span[0]):
+        if merged and start < merged[-1][1]:
+            merged[-1][1] = max(merged[-1][1], end)
+        else:
+            merged.append([start, end])
     pieces, covered, done = [], [], 0
-    for start, end in sorted(spans, key=lambda span: (span[0], -span[1])):
-        if start >= done and end > start:
-            covered.append(text[start:end])
-            pieces += [text[done:start], f"⟦masked {len(covered)}⟧"]
-            done = end
+    for start, end in merged:
+        covered.append(text[start:end])
+        pieces += [text[done:start], f"⟦masked {len(covered)}⟧"]
+        done = end
     return Masked(text="".join([*pieces, text[done:]]), covered=tuple(covered))
 
 

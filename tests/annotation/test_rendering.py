@@ -586,6 +586,11 @@ def test_marks_survive_an_edit() -> None:
     )
 
 
+def test_matches_that_overlap_leave_nothing_between_them() -> None:
+    masked = mask("As Qwen, made by Alibaba. Yes.", patterns=["As Qwen", "Qwen, made by Alibaba"])
+    assert (masked.text, masked.covered) == ("⟦masked 1⟧. Yes.", ("As Qwen, made by Alibaba",))
+
+
 PHRASES = ["As Qwen", "Qwen", "by Alibaba", "Alibaba", "masked", "masked 1"]
 
 
