@@ -8,7 +8,15 @@ from typing import Any
 
 from rewardmodel.rundir import write_text
 
-KINDS = {"reward": "Reward model", "dpo": "Policy (direct preference optimisation)"}
+KINDS = {
+    "reward": "Reward model",
+    "sft": "Policy (supervised fine-tuning)",
+    "dpo": "Policy (direct preference optimisation)",
+    "kto": "Policy (Kahneman-Tversky optimisation)",
+}
+UNITS = {"reward": "pairs", "sft": "rows", "dpo": "pairs", "kto": "rows"}
+SOURCES = {"sft": "examples", "kto": "labelled responses"}
+ROWS = {"this": "this model", "untrained": "untrained", "longer_wins": "the longer response wins"}
 REASONS = {
     "too_long": "too long",
     "identical": "with two equal sides",
@@ -20,6 +28,15 @@ EXPLANATIONS = {
     "reward": (
         "A reward is read at the last token of the conversation as the tokenizer's chat template renders it, without "
         "a generation prompt. Rewards order responses to one prompt; across prompts they are not comparable."
+    ),
+    "sft": (
+        "Loss is that of a token the assistant says, in nats, over all held-out rows at once; perplexity is its "
+        "exponential. The interval is over prompts drawn again (95 %)."
+    ),
+    "kto": (
+        "AUC is the probability that a held-out response labelled true has a higher implicit reward, "
+        "log(policy / reference) summed over the response, than one labelled false. Intervals are over prompts drawn "
+        "again (95 %). The untrained row ranks responses by the reference's own log-probability."
     ),
     "dpo": (
         "Accuracy is that of the implicit reward, beta x log(policy / reference) summed over the response. "
@@ -38,14 +55,13 @@ def render_card(report: dict[str, Any], *, provenance: dict[str, Any]) -> str:
     heldout = report["heldout"]
     trained = report["trained_on"]
     method = report["method"]
+    unit = UNITS[method]
     parts = [
         f"# {KINDS[method]} from {report['base_model']}",
         _describe_source(report),
-        f"Trained on {trained['pairs']} pairs of {trained['prompts']} prompts, {trained['steps']} steps.",
-        f"## Held-out: {heldout['n']} pairs of {heldout['n_prompts']} prompts ({heldout['split']} split)",
-        _render_table(report),
-        "Intervals are 95 %: Wilson's, and by drawing prompts again (pairs of one prompt are not independent). "
-        "A tie counts as half.",
+        f"Trained on {trained[unit]} {unit} of {trained['prompts']} prompts, {trained['steps']} steps.",
+        f"## Held-out: {heldout['n']} {unit} of {heldout['n_prompts']} prompts ({heldout['split']} split)",
+        _render_figures(report),
         EXPLANATIONS[method],
         _render_dropped(report),
         *report["notes"],
@@ -62,7 +78,38 @@ def render_card(report: dict[str, Any], *, provenance: dict[str, Any]) -> str:
 def _describe_source(report: dict[str, Any]) -> str:
     if report["simulated"]:
         return "**Trained on judgements of simulated annotators**: its figures say nothing about people's preferences."
-    return "Trained on the judgements of the snapshot named below."
+    return f"Trained on the {SOURCES.get(report['method'], 'judgements')} of the snapshot named below."
+
+
+def _render_figures(report: dict[str, Any]) -> str:
+    """The held-out table of the method."""
+    if report["method"] == "sft":
+        return _render_columns(report, columns=("loss", "perplexity"))
+    if report["method"] == "kto":
+        return _render_columns(report, columns=("auc",))
+    return (
+        f"{_render_table(report)}\n\n"
+        "Intervals are 95 %: Wilson's, and by drawing prompts again (pairs of one prompt are not independent). "
+        "A tie counts as half."
+    )
+
+
+def _render_columns(report: dict[str, Any], *, columns: tuple[str, ...]) -> str:
+    """A table of figures whose one interval is that of the first."""
+    found = {"this": report["heldout"], **report["baselines"]}
+    first, *others = columns
+    lines = [f"| | {first} | interval | {' | '.join([*others, ''])}".rstrip(), "| --- " * (len(columns) + 2) + "|"]
+    for key in ROWS:
+        if key in found:
+            row = found[key]
+            cells = [
+                ROWS[key],
+                f"{row[first]:.3f}",
+                _render_interval(row["interval"]),
+                *(f"{row[c]:.3f}" for c in others),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _render_table(report: dict[str, Any]) -> str:
@@ -88,7 +135,7 @@ def _render_dropped(report: dict[str, Any]) -> str:
         f"{split}: " + ", ".join(f"{count} {REASONS.get(reason, reason)}" for reason, count in dropped.items())
         for split, dropped in report["dropped"].items()
     ]
-    return f"Dropped pairs – {'; '.join(counts)}."
+    return f"Dropped {UNITS[report['method']]} – {'; '.join(counts)}."
 
 
 def _render_list(values: dict[str, Any]) -> str:

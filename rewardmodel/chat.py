@@ -7,6 +7,7 @@ A reward model read at another token than it was trained on loses much of its ac
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -15,7 +16,9 @@ from typing import Any
 from jinja2.exceptions import TemplateError
 
 from rewardmodel.contract import Message
-from rewardmodel.data import DataError, Pair
+from rewardmodel.data import DataError, Example, Pair
+
+GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,38 @@ class EncodedSplit:
     def n_prompts(self) -> int:
         """Different prompts among the usable pairs."""
         return len({encoded.pair.prompt_id for encoded in self.pairs})
+
+
+@dataclass(frozen=True)
+class EncodedExample:
+    """An example as token ids; `learned` says for each whether it is one that the assistant is to say."""
+
+    example: Example
+    ids: list[int]
+    learned: list[bool]
+
+    @property
+    def start(self) -> int:
+        """Place of the first learned token."""
+        return self.learned.index(True)
+
+    @property
+    def n_learned(self) -> int:
+        """Learned tokens."""
+        return sum(self.learned)
+
+
+@dataclass(frozen=True)
+class EncodedExamples:
+    """The usable examples of a split, and how many were dropped, by reason."""
+
+    rows: list[EncodedExample]
+    dropped: dict[str, int]
+
+    @property
+    def n_prompts(self) -> int:
+        """Different prompts among the usable examples."""
+        return len({row.example.prompt_id for row in self.rows})
 
 
 def encode_conversation(tokenizer: Any, *, messages: Sequence[Message]) -> list[int]:
@@ -111,6 +146,88 @@ def encode_split(
         else:
             kept.append(encoded)
     return EncodedSplit(kept, counts)
+
+
+def encode_examples(
+    tokenizer: Any, *, examples: Sequence[Example], max_length: int, learn: str = "assistant"
+) -> EncodedExamples:
+    """All examples that fit; longer ones are dropped whole and counted. Raises DataError naming the line."""
+    kept = []
+    too_long = 0
+    for example in examples:
+        try:
+            encoded = encode_example(tokenizer, example=example, learn=learn)
+        except DataError as error:
+            raise DataError(f"line {example.line}: {error}") from None
+        if len(encoded.ids) > max_length:
+            too_long += 1
+        else:
+            kept.append(encoded)
+    return EncodedExamples(kept, {"too_long": too_long})
+
+
+def encode_example(tokenizer: Any, *, example: Example, learn: str = "assistant") -> EncodedExample:
+    """A conversation as token ids, and which of them are learned: all ("all"), all from where the first learned turn
+    begins ("completion"), or what the assistant is to say ("assistant").
+
+    Of the assistant's turns a template with `{% generation %}` tags says itself where they are. For others, a turn is
+    what the conversation up to its end has more than the conversation up to where the assistant begins to speak: as in
+    TRL's prompt-completion rows, it ends with all that the template writes after it. Raises DataError for a template
+    that writes a turn otherwise once another follows, since the two could not be told apart.
+    """
+    ids = encode_conversation(tokenizer, messages=example.messages)
+    if learn == "all":
+        return EncodedExample(example, ids, [True] * len(ids))
+    if learn == "completion":
+        start = _find_boundary(tokenizer, example=example, ids=ids, turns=example.learned[0], speaking=True)
+        return EncodedExample(example, ids, [place >= start for place in range(len(ids))])
+    if GENERATION_TAG.search(str(tokenizer.chat_template)):
+        learned = _read_template_masks(tokenizer, example=example)
+    else:
+        learned = [False] * len(ids)
+        for place in example.learned:
+            start = _find_boundary(tokenizer, example=example, ids=ids, turns=place, speaking=True)
+            end = _find_boundary(tokenizer, example=example, ids=ids, turns=place + 1, speaking=False)
+            learned[start:end] = [True] * (end - start)
+    if not any(learned):
+        raise DataError("the model's chat template leaves no token of the assistant's turns to learn")
+    return EncodedExample(example, ids, learned)
+
+
+def _read_template_masks(tokenizer: Any, *, example: Example) -> list[bool]:
+    """The template's own marks; those of turns that were given are taken back."""
+    marked = tokenizer.apply_chat_template(
+        list(example.messages), tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+    )
+    learned = [bool(mark) for mark in marked["assistant_masks"]]
+    if example.n_context:
+        start = _find_boundary(
+            tokenizer, example=example, ids=list(marked["input_ids"]), turns=example.learned[0], speaking=True
+        )
+        learned[:start] = [False] * start
+    return learned
+
+
+def _find_boundary(tokenizer: Any, *, example: Example, ids: list[int], turns: int, speaking: bool) -> int:
+    """Where in `ids` the first `turns` turns end, or (speaking) where the assistant begins to speak after them.
+
+    Compared as text; a token that spans the boundary belongs to what follows, as in `encode_pair`.
+    """
+    messages = example.messages[:turns]
+    beginning = _apply_template(tokenizer, messages=messages, add_generation_prompt=speaking)
+    if beginning == ids[: len(beginning)]:
+        return len(beginning)
+    texts = [
+        tokenizer.apply_chat_template(list(part), add_generation_prompt=prompt, tokenize=False)
+        for part, prompt in ((messages, speaking), (example.messages, False))
+    ]
+    if not texts[1].startswith(texts[0]):
+        raise DataError(
+            f"the model's chat template writes turns 1 to {turns} otherwise once more follows, so the assistant's "
+            "tokens cannot be told apart; use one answer a row (prompt, completion), assistant_only: false, or a model "
+            "whose template has {% generation %} tags"
+        )
+    return _common_length(beginning, ids)
 
 
 def _apply_template(tokenizer: Any, *, messages: Sequence[Message], add_generation_prompt: bool) -> list[int]:

@@ -17,13 +17,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypedDict, Union, get_args, get_origin, get_type_hints
 
-METHODS = ("reward", "dpo", "generate", "score")
+METHODS = ("reward", "sft", "dpo", "kto", "generate", "score")
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 SPLITS = ("train", "validation", "test")
 REWARD_LOSSES = ("bradley-terry", "davidson", "rao-kupper", "plackett-luce")
 TIE_LOSSES = ("davidson", "rao-kupper")
 STRENGTHS = ("0", "1", "2", "3")
+TRACKERS = ("wandb", "mlflow", "trackio")
 LOSS_TYPES = ("sigmoid", "hinge", "ipo", "robust", "apo_zero", "apo_down", "sigmoid_norm", "simpo")
 SMOOTHED_LOSSES = ("sigmoid", "robust", "sigmoid_norm", "simpo")
 
@@ -32,8 +33,12 @@ SMOOTHED_LOSSES = ("sigmoid", "robust", "sigmoid_norm", "simpo")
 LEARNING_RATES = {
     ("reward", "lora"): 1e-4,
     ("reward", "full"): 1e-5,
+    ("sft", "lora"): 2e-4,
+    ("sft", "full"): 2e-5,
     ("dpo", "lora"): 2e-5,
     ("dpo", "full"): 2e-6,
+    ("kto", "lora"): 2e-5,
+    ("kto", "full"): 2e-6,
 }
 
 
@@ -82,11 +87,11 @@ class _Spec:
 
 @dataclass(frozen=True, kw_only=True)
 class _TrainingSpec(_Spec):
-    """What training a reward model and a DPO policy share."""
+    """What all trainings share."""
 
     model: str = _setting(EMBEDDED_MODEL, help=f"{EMBEDDED_MODEL}, a directory, or a hub id.")
     data: str | dict[str, str] = _setting(  # noqa: RUF009 (a field, as everywhere here)
-        help="A directory with train.jsonl and test.jsonl, or a mapping split -> file. Validation is not read yet."
+        help="A directory with train.jsonl and test.jsonl, or a mapping split -> file. sft and kto read validation too."
     )
     tuning: str = _setting("lora", choices=("lora", "full"), help="lora trains adapters, merged at the end.")
     lora_rank: int = _setting(16, minimum=1, maximum=1024, help="Rank of the LoRA matrices.")
@@ -94,23 +99,27 @@ class _TrainingSpec(_Spec):
     learning_rate: float | None = _setting(
         None, above=0, maximum=1, help="Peak learning rate; unset: a default of the method and tuning."
     )
-    epochs: float = _setting(1.0, above=0, maximum=1000, help="Passes over the training pairs.")
+    epochs: float = _setting(1.0, above=0, maximum=1000, help="Passes over the training rows.")
     max_steps: int | None = _setting(None, minimum=1, help="Optimizer steps; overrides epochs.")
-    batch_size: int = _setting(8, minimum=1, maximum=4096, help="Pairs a step and device.")
+    batch_size: int = _setting(8, minimum=1, maximum=4096, help="Pairs (sft, kto: rows) a step and device.")
     gradient_accumulation: int = _setting(1, minimum=1, maximum=4096, help="Batches to an optimizer step.")
     max_length: int = _setting(
-        1024, minimum=8, help="Tokens of prompt and response together; longer pairs are dropped and counted."
+        1024, minimum=8, help="Tokens of prompt and response together; what is longer is dropped and counted."
     )
     save_steps: int = _setting(100, minimum=1, help="Optimizer steps between checkpoints.")
     logging_steps: int = _setting(5, minimum=1, help="Optimizer steps between rows of metrics.jsonl.")
     warmup_ratio: float = _setting(0.05, minimum=0, maximum=1, help="Share of the steps that warm up.")
-    tensorboard: bool = _setting(False, help="Also write TensorBoard events into the run directory.")
+    tensorboard: bool = _setting(True, help="Write TensorBoard events into the run directory.")
+    trackers: str | tuple[str, ...] = _setting(
+        (), help=f"Trackers beside TensorBoard, by name: {', '.join(TRACKERS)}; a list, or words with commas."
+    )
     snapshot_sha256: str | None = _setting(None, help="Hash of the snapshot the data came from, for provenance.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.learning_rate is None:
             object.__setattr__(self, "learning_rate", LEARNING_RATES[self.method, self.tuning])
+        object.__setattr__(self, "trackers", _check_trackers(self.trackers))
         if isinstance(self.data, dict):
             _check_splits(self.data)
 
@@ -248,6 +257,61 @@ class DPOSpec(_LoopSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class _ExampleSpec(_TrainingSpec):
+    """What trainings on single responses share."""
+
+    eval_steps: int = _setting(
+        100, minimum=1, help="Optimizer steps between losses on the validation split, where there is one."
+    )
+    early_stopping_patience: int | None = _setting(
+        None,
+        minimum=1,
+        help="Stop after so many validation losses without a better one, and keep the best weights; unset: never.",
+    )
+    activation_checkpointing: bool = _setting(
+        False, help="Compute activations again in the backward pass: less memory, about a third more time."
+    )
+    report_samples: int = _setting(
+        4, minimum=0, maximum=1000, help="Held-out prompts answered before and after, for the report."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SFTSpec(_ExampleSpec):
+    """Train a policy to say what good examples say (supervised fine-tuning)."""
+
+    method: ClassVar[str] = "sft"
+
+    assistant_only: bool = _setting(
+        True,
+        help="Loss on what the assistant says alone (a row's completion, or all its turns); false: on every token.",
+    )
+    packing: str = _setting(
+        "none",
+        choices=("none", "bfd"),
+        help="bfd: rows of max_length filled with whole conversations that do not see each other (best fit).",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class KTOSpec(_ExampleSpec):
+    """Train a policy on responses labelled good or bad, without pairs (KTO, Ethayarajh et al. 2024)."""
+
+    method: ClassVar[str] = "kto"
+
+    batch_size: int = _setting(
+        8, minimum=2, maximum=4096, help="Rows a step and device; the KL term is estimated within them."
+    )
+    beta: float = _setting(0.1, above=0, maximum=100, help="Strength of the pull towards the reference model.")
+    desirable_weight: float | None = _setting(
+        None, above=0, maximum=1000, help="Weight of rows labelled true; unset: balances the two (paper, eq. 8)."
+    )
+    undesirable_weight: float | None = _setting(
+        None, above=0, maximum=1000, help="Weight of rows labelled false; unset: balances the two (paper, eq. 8)."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class GenerateSpec(_Spec):
     """Sample responses from a policy."""
 
@@ -273,7 +337,7 @@ class ScoreSpec(_Spec):
     batch_size: int = _setting(16, minimum=1, maximum=4096, help="Responses scored at once.")
 
 
-Spec = Union[RewardSpec, DPOSpec, GenerateSpec, ScoreSpec]  # noqa: UP007 (a runtime alias, read by get_args)
+Spec = Union[RewardSpec, SFTSpec, DPOSpec, KTOSpec, GenerateSpec, ScoreSpec]  # noqa: UP007 (a runtime alias, read by get_args)
 SPECS: dict[str, type[Spec]] = {kind.method: kind for kind in get_args(Spec)}
 
 
@@ -352,6 +416,8 @@ def _type_name(hint: Any) -> str:
         return " or ".join(_type_name(part) for part in get_args(hint))
     if get_origin(hint) is dict:
         return "mapping"
+    if get_origin(hint) is tuple:
+        return "list"
     return "None" if hint is type(None) else hint.__name__
 
 
@@ -364,6 +430,8 @@ def _check_type(name: str, value: Any, *, expected: Any) -> Any:
             return float(value)
         if kind is dict and isinstance(value, Mapping):
             return dict(value)
+        if kind is tuple and isinstance(value, list):
+            return tuple(value)
         # bool is a subclass of int in Python; `epochs: true` is a slip, not a 1.
         if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
             if isinstance(value, str) and not _is_plain_text(value):
@@ -404,6 +472,17 @@ def _check_splits(data: Mapping[str, Any]) -> None:
     for split in ("train", "test"):
         if split not in data:
             raise SpecError(f"data: the {split} split is missing; a run needs train and test")
+
+
+def _check_trackers(trackers: str | tuple[Any, ...]) -> tuple[str, ...]:
+    """The names as a tuple, each once."""
+    names = trackers.split(",") if isinstance(trackers, str) else trackers
+    checked = []
+    for name in names:
+        if not isinstance(name, str) or name.strip() not in TRACKERS:
+            raise SpecError(f"trackers: {_unknown(str(name).strip(), TRACKERS)}")
+        checked.append(name.strip())
+    return tuple(dict.fromkeys(checked))
 
 
 def _check_margins(margins: Mapping[Any, Any]) -> dict[str, float]:
@@ -472,6 +551,23 @@ class PreferenceRow(TypedDict, total=False):
     weight: float
     p: float
     group_id: str
+
+
+class ExampleRow(TypedDict, total=False):
+    """A row to imitate (method sft): either prompt and completion (or response), or messages with assistant turns."""
+
+    prompt: list[Message]
+    completion: list[Message]
+    response: str
+    messages: list[Message]
+
+
+class LabelledRow(TypedDict):
+    """A row of method kto: a response, and whether it is one to give."""
+
+    prompt: list[Message]
+    completion: list[Message]
+    label: bool
 
 
 class RankingRow(TypedDict, total=False):

@@ -58,6 +58,35 @@ class Judgements:
 
 
 @dataclass(frozen=True)
+class Example:
+    """One conversation to learn from. Its first n_context turns were given; of the rest, the assistant's are learned.
+
+    prompt_id is a hash of what precedes the first learned turn. label says whether the response is one to give; None
+    where nothing of the kind was said.
+    """
+
+    messages: list[Message]
+    n_context: int
+    prompt_id: str
+    line: int
+    label: bool | None = None
+
+    @property
+    def prompt(self) -> list[Message]:
+        """The turns before the first one that is learned."""
+        return self.messages[: self.learned[0]]
+
+    @property
+    def learned(self) -> list[int]:
+        """Places of the turns that are learned."""
+        return [
+            place
+            for place, message in enumerate(self.messages)
+            if place >= self.n_context and message["role"] == "assistant"
+        ]
+
+
+@dataclass(frozen=True)
 class PromptItem:
     """One prompt to answer."""
 
@@ -217,6 +246,40 @@ def read_responses(path: str | Path) -> list[ResponseItem]:
     return list(items.values())
 
 
+def read_examples(path: str | Path) -> list[Example]:
+    """The conversations of a file to imitate, in its order. Raises DataError for a bad row or an empty file.
+
+    A row holds `messages`, of which every assistant turn is learned, or `prompt` and `completion` (or `response`).
+    """
+    file = Path(path)
+    examples = [_parse_example(row, place=_Place(file, line)) for line, row in read_rows(file)]
+    if not examples:
+        raise DataError(f"{file} holds no rows")
+    return examples
+
+
+def read_labelled(path: str | Path) -> list[Example]:
+    """The labelled responses of a file: rows of prompt, completion (or response) and label.
+
+    Raises DataError for a bad row, a label that is neither true nor false, or an empty file.
+    """
+    file = Path(path)
+    examples = []
+    for line, row in read_rows(file):
+        place = _Place(file, line)
+        if "label" not in row:
+            raise place.fault("label", "missing")
+        if not isinstance(row["label"], bool):
+            raise place.fault("label", f"expected true or false, found {_show(row['label'])}")
+        example = _parse_completion(row, place=place)
+        if len(example.messages) > example.n_context + 1:
+            raise place.fault("completion", "expected one turn of the assistant, which the label is about")
+        examples.append(replace(example, label=row["label"]))
+    if not examples:
+        raise DataError(f"{file} holds no rows")
+    return examples
+
+
 def parse_turns(value: Any, *, role: str, field: str, place: _Place) -> list[Message]:
     """Messages from a list of messages, or from a string as one turn of `role`."""
     if value is None:
@@ -245,6 +308,31 @@ def _parse_message(turn: Any, *, field: str, place: _Place) -> Message:
     except UnicodeEncodeError:
         raise place.fault(f"{field}.content", "holds half a surrogate pair, which is not text") from None
     return {"role": role, "content": content}
+
+
+def _parse_example(row: dict[str, Any], *, place: _Place) -> Example:
+    if "messages" not in row:
+        return _parse_completion(row, place=place)
+    if "prompt" in row or "completion" in row:
+        raise place.fault("messages", "given beside prompt or completion; drop one of them")
+    messages = parse_turns(row["messages"], role="user", field="messages", place=place)
+    spoken = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
+    if not spoken:
+        raise place.fault("messages", "holds no turn of the assistant, so there is nothing to learn")
+    if spoken[0] == 0:
+        raise place.fault("messages[0].role", "the assistant speaks first, so its turn answers nothing; drop the turn")
+    return Example(messages, 0, _hash_prompt(messages[: spoken[0]]), place.line)
+
+
+def _parse_completion(row: dict[str, Any], *, place: _Place) -> Example:
+    if "completion" in row and "response" in row:
+        raise place.fault("response", "given beside completion; drop one of them")
+    field = "response" if "response" in row else "completion"
+    prompt = parse_turns(row.get("prompt"), role="user", field="prompt", place=place)
+    completion = parse_turns(row.get(field), role="assistant", field=field, place=place)
+    if completion[0]["role"] != "assistant":
+        raise place.fault(f"{field}[0].role", f"expected assistant, found {completion[0]['role']}")
+    return Example([*prompt, *completion], len(prompt), _hash_prompt(prompt), place.line)
 
 
 def _parse_row(row: dict[str, Any], *, place: _Place, margins: Mapping[str, float] | None) -> list[Pair]:

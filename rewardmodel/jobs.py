@@ -15,7 +15,9 @@ from rewardmodel.contract import (
     DPOSpec,
     GenerateSpec,
     InputError,
+    KTOSpec,
     RewardSpec,
+    SFTSpec,
     Spec,
     parse_spec,
 )
@@ -74,10 +76,18 @@ def _carry_out(run: RunDir, *, progress: Progress) -> dict[str, Any]:
         from rewardmodel.train.reward import run_reward
 
         return run_reward(spec, run=run, progress=progress)
+    if isinstance(spec, SFTSpec):
+        from rewardmodel.train.sft import run_sft
+
+        return run_sft(spec, run=run, progress=progress)
     if isinstance(spec, DPOSpec):
         from rewardmodel.train.dpo import run_dpo
 
         return run_dpo(spec, run=run, progress=progress)
+    if isinstance(spec, KTOSpec):
+        from rewardmodel.train.kto import run_kto
+
+        return run_kto(spec, run=run, progress=progress)
     if isinstance(spec, GenerateSpec):
         from rewardmodel.generate import run_generate
 

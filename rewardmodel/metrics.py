@@ -1,4 +1,4 @@
-"""Figures of pairwise accuracy and their uncertainty, on plain arrays. No torch.
+"""Figures of held-out rows and pairs and their uncertainty, on plain arrays. No torch.
 
 A margin is score(chosen) - score(rejected). A margin of exactly 0 is a tie and counts as half right, so that a model
 that gives every text the same score has accuracy 0.5.
@@ -62,6 +62,92 @@ def bootstrap_interval_by_prompt(
         accuracies[draw] = right[drawn].sum() / pairs[drawn].sum()
     low, high = np.percentile(accuracies, [2.5, 97.5])
     return float(low), float(high)
+
+
+def bootstrap_ratio_by_prompt(
+    tops: Sequence[float] | np.ndarray,
+    bottoms: Sequence[float] | np.ndarray,
+    *,
+    prompt_ids: Sequence[str],
+    draws: int = 2000,
+    seed: int = 0,
+) -> Interval | None:
+    """95 % percentile interval of sum(tops) / sum(bottoms) when whole prompts are drawn again. All (n,).
+
+    With a loss summed over a row's tokens above and their number below it is that of the loss a token. None for fewer
+    than two prompts.
+    """
+    codes = np.unique(np.asarray(prompt_ids), return_inverse=True)[1]
+    above = np.bincount(codes, weights=np.asarray(tops, dtype=np.float64))  # (prompts,)
+    below = np.bincount(codes, weights=np.asarray(bottoms, dtype=np.float64))  # (prompts,)
+    if len(above) < 2:
+        return None
+    generator = np.random.default_rng(seed)
+    ratios = np.empty(draws)
+    for draw in range(draws):
+        drawn = generator.integers(0, len(above), size=len(above))
+        ratios[draw] = above[drawn].sum() / below[drawn].sum()
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def area_under_curve(scores: Sequence[float] | np.ndarray, *, labels: Sequence[bool] | np.ndarray) -> float:
+    """P(a random true row scores above a random false one), equal scores half (Mann and Whitney 1947). Both (n,).
+
+    Raises ValueError where a class is missing.
+    """
+    values, truth = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=bool)
+    n_true = int(truth.sum())
+    n_false = len(truth) - n_true
+    if not n_true or not n_false:
+        raise ValueError(f"need both classes, got {n_true} true and {n_false} false")
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]  # mean rank of equal scores, from 1
+    return float((ranks[truth].sum() - n_true * (n_true + 1) / 2) / (n_true * n_false))
+
+
+def bootstrap_area_by_prompt(
+    scores: Sequence[float] | np.ndarray,
+    *,
+    labels: Sequence[bool] | np.ndarray,
+    prompt_ids: Sequence[str],
+    draws: int = 1000,
+    seed: int = 0,
+) -> Interval | None:
+    """95 % percentile interval of the area when whole prompts are drawn again; draws without both classes are drawn
+    anew. All (n,). None for fewer than two prompts.
+    """
+    values, truth = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=bool)
+    codes = np.unique(np.asarray(prompt_ids), return_inverse=True)[1]
+    rows = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
+    if len(rows) < 2:
+        return None
+    generator = np.random.default_rng(seed)
+    areas: list[float] = []
+    while len(areas) < draws:
+        drawn = np.concatenate([rows[i] for i in generator.integers(0, len(rows), size=len(rows))])
+        if 0 < truth[drawn].sum() < len(drawn):
+            areas.append(area_under_curve(values[drawn], labels=truth[drawn]))
+    low, high = np.percentile(areas, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def summarize_labels(
+    scores: Sequence[float] | np.ndarray, *, labels: Sequence[bool] | np.ndarray, prompt_ids: Sequence[str]
+) -> dict[str, Any]:
+    """{auc, interval}: how well the scores tell true rows from false ones, with the interval over whole prompts."""
+    interval = bootstrap_area_by_prompt(scores, labels=labels, prompt_ids=prompt_ids)
+    return {"auc": area_under_curve(scores, labels=labels), "interval": list(interval) if interval else None}
+
+
+def summarize_losses(
+    log_probs: Sequence[float] | np.ndarray, *, tokens: Sequence[int] | np.ndarray, prompt_ids: Sequence[str]
+) -> dict[str, Any]:
+    """{loss, interval, perplexity} of a token, in nats, from each row's summed log-probability and tokens. All (n,)."""
+    losses, counts = -np.asarray(log_probs, dtype=np.float64), np.asarray(tokens, dtype=np.float64)
+    loss = float(losses.sum() / counts.sum())
+    interval = bootstrap_ratio_by_prompt(losses, counts, prompt_ids=prompt_ids)
+    return {"loss": loss, "interval": list(interval) if interval else None, "perplexity": math.exp(min(loss, 700.0))}
 
 
 def summarize_margins(margins: Sequence[float], *, prompt_ids: Sequence[str]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -98,14 +98,17 @@ def load_policy(directory: Path, *, tokenizer: Any, compute: Compute, dtype: tor
     model = _load(AutoModelForCausalLM, directory, dtype=dtype)
     model.config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    return _place(model, compute=compute)
+    _check_vocabulary(model, tokenizer=tokenizer, directory=directory)
+    return _place(model, compute=compute, directory=directory)
 
 
 def load_reward_model(directory: Path, *, tokenizer: Any, compute: Compute) -> PreTrainedModel:
     """A trained reward model in evaluation mode, float32. Raises ModelError for a model without a trained head."""
     if not _is_classifier(directory):
         raise ModelError(f"model: {directory} is not a reward model (its config names no sequence classifier)")
-    return _place(prepare_classifier(_load_classifier(directory), tokenizer=tokenizer), compute=compute)
+    model = prepare_classifier(_load_classifier(directory), tokenizer=tokenizer)
+    _check_vocabulary(model, tokenizer=tokenizer, directory=directory)
+    return _place(model, compute=compute, directory=directory)
 
 
 def create_reward_model(directory: Path, *, tokenizer: Any, compute: Compute, seed: int) -> PreTrainedModel:
@@ -123,7 +126,8 @@ def create_reward_model(directory: Path, *, tokenizer: Any, compute: Compute, se
         width = head.in_features
         with torch.no_grad():
             head.weight.copy_(torch.randn(1, width, generator=generator) / (width + 1))
-    return _place(prepare_classifier(model, tokenizer=tokenizer), compute=compute)
+    _check_vocabulary(model, tokenizer=tokenizer, directory=directory)
+    return _place(prepare_classifier(model, tokenizer=tokenizer), compute=compute, directory=directory)
 
 
 def read_positions(model: PreTrainedModel) -> int | None:
@@ -221,9 +225,23 @@ def prepare_classifier(model: PreTrainedModel, *, tokenizer: Any) -> PreTrainedM
     return model
 
 
-def _place(model: Any, *, compute: Compute) -> PreTrainedModel:
-    """The model on its device, without dropout."""
-    return model.to(compute.device).eval()
+def _check_vocabulary(model: PreTrainedModel, *, tokenizer: Any, directory: Path) -> None:
+    """Raise ModelError where the tokenizer makes ids that the model has no embedding for."""
+    known = cast("torch.Tensor", model.get_input_embeddings().weight).shape[0]
+    if len(tokenizer) > known:
+        raise ModelError(
+            f"model: the tokenizer in {directory} has {len(tokenizer)} tokens, but the model knows {known}; "
+            "it is another model's, or tokens were added without resizing the embeddings"
+        )
+
+
+def _place(model: Any, *, compute: Compute, directory: Path) -> PreTrainedModel:
+    """The model on its device, without dropout. Raises ModelError for weights that are no numbers."""
+    placed = model.to(compute.device).eval()
+    for name, parameter in placed.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise ModelError(f"model: {name} in {directory} holds NaN or infinity; its training or its file went wrong")
+    return placed
 
 
 def _set_pad_token(tokenizer: Any) -> None:

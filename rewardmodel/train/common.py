@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
-import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
+import torch
+from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, TrainerState
 
 from rewardmodel.chat import EncodedSplit, encode_split
 from rewardmodel.compute import Compute, describe_machine, list_versions
-from rewardmodel.contract import TIE_LOSSES, DPOSpec, InputError, RewardSpec, spec_to_dict
+from rewardmodel.contract import TIE_LOSSES, DPOSpec, KTOSpec, RewardSpec, SFTSpec, spec_to_dict
 from rewardmodel.data import DataError, Judgements, find_splits, hash_file, read_judgements, read_manifest
 from rewardmodel.evaluate import count_shared_prompts, longer_wins
 from rewardmodel.models import ModelError, read_positions
 from rewardmodel.progress import CancelledError, Progress
 from rewardmodel.rundir import RunDir, read_json, write_json
+from rewardmodel.trackers import PROJECT, find_trackers, name_run
+from rewardmodel.train.memory import TrainingError, raise_shortage
 
 if TYPE_CHECKING:  # seconds of import that a reward model's training has no use for
     from peft import LoraConfig
 
 MANIFEST = "manifest.json"
 
+TrainingSpec = RewardSpec | SFTSpec | DPOSpec | KTOSpec
+
 
 class Measure(Protocol):
     """Held-out figures of a model, as JSON; `phase` names the work in the status."""
 
     def __call__(self, model: PreTrainedModel, *, phase: str) -> dict[str, Any]: ...
-
-
-class TrainingError(RuntimeError):
-    """Training went wrong in a way that more steps would not mend."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +96,18 @@ def check_positions(model: PreTrainedModel, *, max_length: int) -> None:
         raise ModelError(f"max_length: {max_length} tokens, but the model reads {limit}; lower max_length")
 
 
+class Traced(Protocol):
+    """Training data whose files are known."""
+
+    @property
+    def sha256(self) -> dict[str, str]: ...
+
+    @property
+    def manifest(self) -> dict[str, Any]: ...
+
+
 def record_provenance(
-    spec: RewardSpec | DPOSpec, *, run: RunDir, data: TrainingData, model: Path, compute: Compute
+    spec: TrainingSpec, *, run: RunDir, data: Traced, model: Path, compute: Compute
 ) -> dict[str, Any]:
     """Write provenance.json, and return it. Raises DataError where a resumed run's data are no longer the same."""
     if run.provenance_file.exists():
@@ -132,9 +141,11 @@ def recall(run: RunDir, *, name: str, make: Callable[[], dict[str, Any]]) -> dic
     return read_json(file)
 
 
-def training_arguments(spec: DPOSpec, *, run: RunDir, compute: Compute, n_pairs: int) -> dict[str, Any]:
+def training_arguments(
+    spec: SFTSpec | KTOSpec, *, run: RunDir, compute: Compute, n_rows: int
+) -> dict[str, Any]:
     """Keyword arguments of TRL's configs."""
-    steps = spec.max_steps or count_steps(spec, n_pairs=n_pairs)
+    steps = spec.max_steps or count_steps(spec, n_rows=n_rows)
     return {
         "output_dir": str(run.checkpoints),
         "per_device_train_batch_size": spec.batch_size,
@@ -153,30 +164,22 @@ def training_arguments(spec: DPOSpec, *, run: RunDir, compute: Compute, n_pairs:
         "seed": spec.seed,
         "use_cpu": compute.device == "cpu",
         "bf16": compute.precision == "bf16",
-        "gradient_checkpointing": False,
+        "gradient_checkpointing": spec.activation_checkpointing,
         "dataloader_pin_memory": compute.device == "cuda",
         "disable_tqdm": True,
         "report_to": find_trackers(spec, run=run),
+        "run_name": name_run(run),
+        "project": PROJECT,
     }
 
 
-def count_steps(spec: DPOSpec, *, n_pairs: int) -> int:
+def count_steps(spec: SFTSpec | KTOSpec, *, n_rows: int) -> int:
     """Optimizer steps of the epochs asked for; the last batch of an epoch may be short."""
-    batches = math.ceil(n_pairs / spec.batch_size)
+    batches = math.ceil(n_rows / spec.batch_size)
     return math.ceil(spec.epochs * max(1, math.ceil(batches / spec.gradient_accumulation)))
 
 
-def find_trackers(spec: RewardSpec | DPOSpec, *, run: RunDir) -> list[str]:
-    """The trackers asked for. Raises InputError for one that is not installed."""
-    if not spec.tensorboard:
-        return []
-    if importlib.util.find_spec("tensorboard") is None:
-        raise InputError("tensorboard: asked for, but the package tensorboard is not installed")
-    os.environ["TENSORBOARD_LOGGING_DIR"] = str(run.path / "tensorboard")
-    return ["tensorboard"]
-
-
-def lora_config(spec: RewardSpec | DPOSpec) -> LoraConfig | None:
+def lora_config(spec: TrainingSpec) -> LoraConfig | None:
     """Adapters on every linear layer but the head; None for full fine-tuning.
 
     A reward adapter without SEQ_CLS would leave its new head untrained; DPO cannot train an adapter on lm_head.
@@ -196,34 +199,67 @@ def lora_config(spec: RewardSpec | DPOSpec) -> LoraConfig | None:
     )
 
 
-def fit(trainer: Any, *, run: RunDir, progress: Progress) -> None:
-    """Train from the last complete checkpoint, if any, to the end. Raises CancelledError after saving, if asked to."""
-    reporter = RunReporter(run, progress=progress)
+def fit(trainer: Any, *, run: RunDir, progress: Progress, patience: int | None = None) -> None:
+    """Train from the last complete checkpoint, if any, to the end. Raises CancelledError after saving, if asked to.
+
+    patience: how many validation losses without a better one end the training; the weights are then those of the best.
+    """
+    reporter = RunReporter(run, progress=progress, patience=patience)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(reporter)
+    _train_on(trainer, run=run, reporter=reporter)
+    if patience is not None:
+        best = find_best(trainer.state.log_history)
+        if best != trainer.state.global_step:
+            trainer._load_from_checkpoint(str(run.checkpoints / f"checkpoint-{best}"))
+
+
+def _train_on(trainer: Any, *, run: RunDir, reporter: RunReporter) -> None:
     checkpoint = find_checkpoint(run)
     run.drop_metrics_after(read_step(checkpoint) if checkpoint else 0)
-    if checkpoint and _is_last(checkpoint):
+    if checkpoint and _is_last(checkpoint, patience=reporter.patience):
         # Resuming there would take one step more than was asked for; transformers checks only after a step.
         trainer._load_from_checkpoint(str(checkpoint))
+        trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         return
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        raise_shortage(error, trainer=trainer)
     if reporter.cancelled:
         raise CancelledError(f"cancelled at step {trainer.state.global_step}; the checkpoint is kept")
 
 
-def _is_last(checkpoint: Path) -> bool:
+def _is_last(checkpoint: Path, *, patience: int | None = None) -> bool:
     """Whether training had ended with this checkpoint."""
     state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    return state["global_step"] >= state["max_steps"]
+    return state["global_step"] >= state["max_steps"] or is_exhausted(state["log_history"], patience=patience)
+
+
+def find_best(history: Sequence[Mapping[str, Any]]) -> int:
+    """The step of the lowest validation loss in a trainer's history, the first of equal ones."""
+    losses = [(row["eval_loss"], row["step"]) for row in history if "eval_loss" in row]
+    if not losses:
+        raise TrainingError("training ended before its first validation loss")
+    return min(losses)[1]
+
+
+def is_exhausted(history: Sequence[Mapping[str, Any]], *, patience: int | None) -> bool:
+    """Whether so many validation losses in a row were no better than the best before them.
+
+    It follows from the history alone, which checkpoints keep, so that a resumed run stops where it would have stopped.
+    """
+    losses = [row["eval_loss"] for row in history if "eval_loss" in row]
+    return patience is not None and bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= patience
 
 
 class RunReporter(TrainerCallback):
     """Writes metrics and status, seals checkpoints, stops at the end of a step when asked to."""
 
-    def __init__(self, run: RunDir, *, progress: Progress) -> None:
+    def __init__(self, run: RunDir, *, progress: Progress, patience: int | None = None) -> None:
         self.run = run
         self.progress = progress
+        self.patience = patience
         self.cancelled = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -243,10 +279,24 @@ class RunReporter(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """One row of metrics.jsonl. Raises TrainingError for a loss that is no number."""
         logs = logs or {}
-        if "loss" not in logs:
-            return  # the summary at the end of training, which the report says better
         numbers = {key: float(value) for key, value in logs.items() if isinstance(value, int | float)}
-        log_metrics(self.run, step=state.global_step, numbers=numbers)
+        if "loss" in logs:
+            log_metrics(self.run, step=state.global_step, numbers=numbers)
+        elif "eval_loss" in logs:
+            if not math.isfinite(numbers["eval_loss"]):
+                raise TrainingError(f"the validation loss is {numbers['eval_loss']} at step {state.global_step}")
+            self.run.append_metrics({"step": state.global_step, "eval_loss": numbers["eval_loss"]})
+        # else it is the summary at the end of training, which the report says better
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Keep the best weights, and stop where they have not got better for long enough."""
+        if self.patience is None:
+            return
+        if find_best(state.log_history) == state.global_step:
+            control.should_save = True
+        if is_exhausted(state.log_history, patience=self.patience):
+            control.should_save = True
+            control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Seal the checkpoint just written."""

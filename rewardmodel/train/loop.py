@@ -42,6 +42,7 @@ from rewardmodel.reading import (
     packed_attention,
 )
 from rewardmodel.rundir import RunDir, write_json
+from rewardmodel.trackers import open_board
 from rewardmodel.train.common import (
     TrainingError,
     find_checkpoint,
@@ -400,7 +401,7 @@ def train_to_the_end(training: Training, *, spec: LoopSpec, run: RunDir, progres
         training.load(found)
     total = len(training.steps)
     progress.start("training", total=total, step=training.done)
-    board = _open_board(spec, run=run)
+    board = open_board(spec, run=run)
     while training.done < total:
         _take_step(training)
         done = training.done
@@ -409,8 +410,8 @@ def train_to_the_end(training: Training, *, spec: LoopSpec, run: RunDir, progres
         if done in (1, total) or done % spec.logging_steps == 0:
             numbers = training.read_log()
             log_metrics(run, step=done, numbers=numbers)
-            for name, value in numbers.items() if board else ():
-                board.add_scalar(f"train/{name}", value, done)
+            if board:
+                board.add(numbers, step=done)
         if done == total or done % spec.save_steps == 0 or cancelled:
             save_checkpoint(training, run=run)
         if cancelled and done < total:
@@ -438,14 +439,6 @@ def save_checkpoint(training: Training, *, run: RunDir) -> None:
     found = sorted(run.checkpoints.glob("checkpoint-*"), key=read_step, reverse=True)
     for old in found[KEPT_CHECKPOINTS:]:
         shutil.rmtree(old)
-
-
-def _open_board(spec: LoopSpec, *, run: RunDir) -> Any:
-    if not spec.tensorboard:
-        return None
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(run.path / "tensorboard"))
 
 
 def measure_seconds(training: Training, *, steps: int) -> float:

@@ -41,13 +41,13 @@ from rewardmodel.models import (
 from rewardmodel.progress import Progress
 from rewardmodel.reading import Rectangle, Row, find_parts, read_rewards, read_states, send
 from rewardmodel.rundir import RunDir
+from rewardmodel.trackers import find_trackers
 from rewardmodel.train.common import (
     Measure,
     TrainingData,
     build_report,
     check_positions,
     encode_splits,
-    find_trackers,
     lora_config,
     read_splits,
     read_trained_steps,
