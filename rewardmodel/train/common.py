@@ -280,6 +280,7 @@ class RunReporter(TrainerCallback):
         """One row of metrics.jsonl. Raises TrainingError for a loss that is no number."""
         logs = logs or {}
         numbers = {key: float(value) for key, value in logs.items() if isinstance(value, int | float)}
+        numbers.pop("num_tokens", None)  # TRL counts those of this process alone: a resumed run would begin at 0
         if "loss" in logs:
             log_metrics(self.run, step=state.global_step, numbers=numbers)
         elif "eval_loss" in logs:

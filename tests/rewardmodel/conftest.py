@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rewardmodel.rundir import RunDir
-from tests.rewardmodel.tiny import build_data, build_tiny_model
+from tests.rewardmodel.tiny import build_data, build_examples, build_labelled, build_tiny_model, write_rows
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -30,14 +30,24 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def make_spec(tiny_model: Path, tiny_data: Path) -> Callable[..., dict[str, Any]]:
-    """A spec of either training method that a tiny model learns from in a second or two."""
+def tiny_rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """By method, rows of single responses in three splits of different prompts."""
+    root = tmp_path_factory.mktemp("tiny-rows")
+    for method, build in (("sft", build_examples), ("kto", build_labelled)):
+        for seed, (split, n) in enumerate({"train": 64, "validation": 24, "test": 40}.items()):
+            write_rows(root / method / f"{split}.jsonl", build(n, seed=seed))
+    return {"sft": root / "sft", "kto": root / "kto"}
+
+
+@pytest.fixture(scope="session")
+def make_spec(tiny_model: Path, tiny_data: Path, tiny_rows: dict[str, Path]) -> Callable[..., dict[str, Any]]:
+    """A spec of any training method that a tiny model learns from in a second or two."""
 
     def make(method: str, **changes: Any) -> dict[str, Any]:
         common = {
             "method": method,
             "model": str(tiny_model),
-            "data": str(tiny_data),
+            "data": str(tiny_rows.get(method, tiny_data)),
             "max_length": 128,
             "threads": 1,
             "precision": "fp32",

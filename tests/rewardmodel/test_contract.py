@@ -3,14 +3,14 @@ import sys
 
 import pytest
 
-from rewardmodel.contract import METHODS, RewardSpec, SpecError, describe_fields, parse_spec, spec_to_dict
+from rewardmodel.contract import METHODS, RewardSpec, SFTSpec, SpecError, describe_fields, parse_spec, spec_to_dict
 
 
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [
         ([], "a spec is a mapping of settings, not list"),
-        ({}, "method: unknown 'None': known are reward, dpo, generate, score"),
+        ({}, "method: unknown 'None': known are reward, sft, dpo, kto, generate, score"),
         ({"method": "rewrd"}, "method: unknown 'rewrd': did you mean 'reward'?"),
         (
             {"method": "reward", "data": "d", "epoch": 1},
@@ -63,6 +63,14 @@ from rewardmodel.contract import METHODS, RewardSpec, SpecError, describe_fields
             {"method": "reward", "data": "d", "weights_dtype": "mixed"},
             "weights_dtype: mixed is for tuning full; with lora the weights are frozen",
         ),
+        ({"method": "sft", "data": "d", "packing": "wrapped"}, "packing: unknown 'wrapped': known are none, bfd"),
+        ({"method": "sft", "data": "d", "label_smoothing": 0.1}, "unknown 'label_smoothing': "),
+        ({"method": "sft", "data": "d", "eval_steps": 0}, "eval_steps: must be at least 1, got 0"),
+        ({"method": "kto", "data": "d", "batch_size": 1}, "batch_size: must be at least 2, got 1"),
+        ({"method": "kto", "data": "d", "desirable_weight": 0}, "desirable_weight: must be above 0, got 0.0"),
+        ({"method": "dpo", "data": "d", "trackers": "wandbb"}, "trackers: unknown 'wandbb': did you mean 'wandb'?"),
+        ({"method": "kto", "data": "d", "trackers": ["mlflow", 3]}, "trackers: unknown '3': known are wandb, mlflow"),
+        ({"method": "reward", "data": "d", "trackers": 3}, "trackers: expected str or list, got int 3"),
     ],
 )
 def test_a_bad_spec_is_refused_naming_the_field(mapping: object, message: str) -> None:
@@ -77,6 +85,8 @@ def test_a_bad_spec_is_refused_naming_the_field(mapping: object, message: str) -
         {"method": "reward", "data": "d", "epochs": 2},
         {"method": "reward", "data": "d", "margins": {1: 0, "2": 0.5}, "step_tokens": 1000},
         {"method": "dpo", "data": {"train": "a", "test": "b"}, "max_steps": 3},
+        {"method": "sft", "data": "d", "trackers": "wandb, mlflow", "packing": "bfd"},
+        {"method": "kto", "data": "d", "trackers": ["trackio"], "early_stopping_patience": 2},
         {"method": "generate", "prompts": "p"},
         {"method": "score", "model": "m", "data": "d"},
     ],
@@ -89,6 +99,12 @@ def test_a_spec_survives_the_way_to_a_mapping_and_back(mapping: dict[str, object
 def test_the_learning_rate_left_out_is_that_of_method_and_tuning() -> None:
     assert RewardSpec(data="d").learning_rate == 1e-4
     assert RewardSpec(data="d", tuning="full").learning_rate == 1e-5
+
+
+def test_trackers_are_a_list_or_words_with_commas() -> None:
+    assert SFTSpec(data="d").trackers == ()
+    assert SFTSpec(data="d", trackers=" wandb,mlflow , wandb").trackers == ("wandb", "mlflow")
+    assert parse_spec({"method": "sft", "data": "d", "trackers": ["trackio"]}).trackers == ("trackio",)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -3,10 +3,15 @@ import math
 import pytest
 
 from rewardmodel.metrics import (
+    area_under_curve,
+    bootstrap_area_by_prompt,
     bootstrap_interval_by_prompt,
+    bootstrap_ratio_by_prompt,
     log_loss,
     pairwise_accuracy,
+    summarize_labels,
     summarize_longer_wins,
+    summarize_losses,
     summarize_margins,
     wilson_interval,
 )
@@ -66,3 +71,43 @@ def test_a_summary_counts_pairs_and_prompts() -> None:
 def test_no_margins_or_no_numbers_are_refused(margins: list[float]) -> None:
     with pytest.raises(ValueError, match="margin"):
         pairwise_accuracy(margins)
+
+
+def test_the_area_counts_pairs_of_a_true_and_a_false_row() -> None:
+    """True 3 and 1, false 2 and 1: 3 > 2, 3 > 1, 1 < 2, 1 = 1: (1 + 1 + 0 + 0.5) / 4."""
+    assert area_under_curve([3, 1, 2, 1], labels=[True, True, False, False]) == 0.625
+
+
+def test_the_area_of_equal_scores_is_a_half() -> None:
+    assert area_under_curve([1.0, 1.0, 1.0], labels=[True, False, False]) == 0.5
+
+
+def test_the_area_needs_both_classes() -> None:
+    with pytest.raises(ValueError, match="need both classes, got 2 true and 0 false"):
+        area_under_curve([1, 2], labels=[True, True])
+
+
+def test_the_interval_of_the_area_draws_whole_prompts() -> None:
+    """Ten copies of one prompt's rows are ten prompts: wider than the rows alone would say, and around the area."""
+    scores = [3.0, 1.0, 2.0, 1.5]
+    labels = [True, True, False, False]
+    prompts = [str(i) for i in range(10) for _ in scores]
+    interval = bootstrap_area_by_prompt(scores * 10, labels=labels * 10, prompt_ids=prompts)
+    assert interval == pytest.approx((0.5, 0.5))
+    assert bootstrap_area_by_prompt(scores, labels=labels, prompt_ids=["one"] * 4) is None
+    low, high = bootstrap_area_by_prompt(scores, labels=labels, prompt_ids=list("abcd")) or (0.5, 0.5)
+    assert (low, high) == (0.0, 1.0)
+    assert summarize_labels(scores, labels=labels, prompt_ids=["one"] * 4) == {"auc": 0.5, "interval": None}
+
+
+def test_the_loss_of_a_token_is_over_all_rows_at_once() -> None:
+    """Rows of 1 and 3 tokens that lose 3 and 1 nats: 4 / 4 = 1, where the mean of the rows' means would be 5/3."""
+    figures = summarize_losses([-3.0, -1.0], tokens=[1, 3], prompt_ids=["a", "b"])
+    assert (figures["loss"], figures["perplexity"]) == (1.0, math.e)
+    assert figures["interval"] == pytest.approx([1 / 3, 3.0])
+
+
+def test_the_interval_of_a_ratio_draws_whole_prompts() -> None:
+    """Rows of one prompt stay together: two prompts of equal sums leave nothing to vary."""
+    assert bootstrap_ratio_by_prompt([1, 5, 3, 3], [2, 2, 2, 2], prompt_ids=list("aabb")) == (1.5, 1.5)
+    assert bootstrap_ratio_by_prompt([1, 5], [2, 2], prompt_ids=["a", "a"]) is None

@@ -94,6 +94,20 @@ def build_pairs(n: int, *, seed: int = 0, pairs_a_prompt: int = 2) -> list[dict[
     return rows
 
 
+def build_examples(n: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """n rows to imitate: the better sides of `build_pairs`."""
+    return [{"prompt": row["prompt"], "completion": row["chosen"]} for row in build_pairs(n, seed=seed)]
+
+
+def build_labelled(n: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """n rows, of which every other holds GOOD_WORD and is labelled true."""
+    rows = []
+    for pair in build_pairs((n + 1) // 2, seed=seed):
+        for side, label in (("chosen", True), ("rejected", False)):
+            rows.append({"prompt": pair["prompt"], "completion": pair[side], "label": label})
+    return rows[:n]
+
+
 def build_data(directory: Path, *, train: int = 64, test: int = 40) -> Path:
     """A data directory with train.jsonl and test.jsonl of different prompts."""
     write_rows(directory / "train.jsonl", build_pairs(train, seed=1))
