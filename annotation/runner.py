@@ -33,7 +33,9 @@ EXIT_BUSY = 3
 """Exit code of `rewardmodel run` where another process holds the directory."""
 PERSON_FIELDS = {
     "reward": ("tuning", "learning_rate", "epochs", "max_steps", "batch_size", "max_length", "seed"),
+    "sft": ("tuning", "learning_rate", "epochs", "max_steps", "batch_size", "max_length", "packing", "seed"),
     "dpo": ("beta", "tuning", "learning_rate", "epochs", "max_steps", "batch_size", "max_length", "seed"),
+    "kto": ("beta", "tuning", "learning_rate", "epochs", "max_steps", "batch_size", "max_length", "seed"),
     "generate": ("n", "max_new_tokens", "temperature", "top_p", "seed"),
     "score": ("batch_size",),
 }

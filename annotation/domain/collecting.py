@@ -41,7 +41,7 @@ def register_model(run: Run, *, name: str) -> Model:
     existing = Model.objects.filter(run=run).first()
     if existing is not None:
         return existing
-    if run.state != Run.State.SUCCEEDED or run.method not in (Run.Method.REWARD, Run.Method.DPO):
+    if run.state != Run.State.SUCCEEDED or run.method in (Run.Method.GENERATE, Run.Method.SCORE):
         raise CollectionRefused("Only a training run that succeeded has a model to register.")
     name = name.strip()
     if not name or len(name) > NAME_LIMIT:

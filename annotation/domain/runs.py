@@ -32,9 +32,10 @@ from annotation.models import Model, Project, Response, Run, Snapshot
 
 State = Run.State
 ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
-TRAINABLE_FORMATS = ("trl-preference",)
+TRAINED_ON = {"reward": "trl-preference", "sft": "sft", "dpo": "trl-preference", "kto": "trl-unpaired"}
+"""The format of the snapshots that each training method learns from."""
 PROMPT_LIMIT = 1_000_000
-OWN_SETTINGS = {"generate": ("prompt_count", "mix", "split"), "reward": (), "dpo": (), "score": ()}
+OWN_SETTINGS = {"generate": ("prompt_count", "mix", "split"), "score": (), **dict.fromkeys(TRAINED_ON, ())}
 """Settings of ours, beside those of the training library: how many prompts; whether new responses are put beside
 earlier ones in the slates that follow; and, where a snapshot is named, of which of its splits the prompts are."""
 PLACEHOLDER = "(made when the run starts)"
@@ -265,13 +266,13 @@ def _check_inputs(project: Project, *, method: str, snapshot: Snapshot | None, b
     for part in (snapshot, base_model):
         if part is not None and part.project_id != project.pk:
             raise RunRefused("The snapshot and the model must belong to this project.")
-    if method in (Run.Method.REWARD, Run.Method.DPO):
+    if method in TRAINED_ON:
         if snapshot is None:
             raise RunRefused("Choose the snapshot to train on.")
-        if snapshot.format not in TRAINABLE_FORMATS:
+        if snapshot.format != TRAINED_ON[method]:
             raise RunRefused(
                 f"Snapshot {snapshot.number} is in the format {snapshot.format}; "
-                f"{method} runs train on {' or '.join(TRAINABLE_FORMATS)}."
+                f"{method} runs train on {TRAINED_ON[method]}."
             )
         _check_splits(snapshot)
     needed = Model.Kind.REWARD if method == Run.Method.SCORE else Model.Kind.POLICY

@@ -8,10 +8,10 @@ from django import forms
 from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
 
-from annotation.domain.runs import TRAINABLE_FORMATS, form_fields
+from annotation.domain.runs import TRAINED_ON, form_fields
 from annotation.models import Model, Project, Run, Snapshot
 
-NEEDS_SNAPSHOT = (Run.Method.REWARD, Run.Method.DPO)
+NEEDS_SNAPSHOT = tuple(Run.Method(method) for method in TRAINED_ON)
 LABELS = {
     "tuning": _("Tuning"),
     "learning_rate": _("Learning rate"),
@@ -19,6 +19,7 @@ LABELS = {
     "max_steps": _("Steps at most"),
     "batch_size": _("Batch size"),
     "max_length": _("Longest pair, tokens"),
+    "packing": _("Packing"),
     "seed": _("Seed"),
     "beta": _("Beta"),
     "n": _("Responses a prompt"),
@@ -35,7 +36,7 @@ class RunForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.method = method
         if method in NEEDS_SNAPSHOT:
-            self.fields["snapshot"] = SnapshotChoice(trainable_snapshots(project), label=_("Snapshot"))
+            self.fields["snapshot"] = SnapshotChoice(trainable_snapshots(project, method=method), label=_("Snapshot"))
         self.fields["base_model"] = forms.ModelChoiceField(
             starting_models(project, method),
             label=_("Registered model"),
@@ -54,6 +55,8 @@ class RunForm(forms.Form):
         self.setting_names = [description.name for description in form_fields(method)]
         for description in form_fields(method):
             self.fields[description.name] = field_of(description)
+        if method in (Run.Method.SFT, Run.Method.KTO):
+            self.fields["max_length"].label = _("Longest row, tokens")
         if method == Run.Method.GENERATE:
             self.fields["n"].initial = project.slate_size  # as many as fill a slate
 
@@ -90,16 +93,19 @@ class SnapshotChoice(forms.ModelChoiceField):
 
     def label_from_instance(self, obj: Any) -> str:
         rows = sum(obj.manifest["counts"]["rows"].values())
-        return str(_("%(number)d · %(rows)d pairs · %(hash)s")) % {
+        words = _("%(number)d · %(rows)d pairs · %(hash)s")
+        if obj.format != "trl-preference":
+            words = _("%(number)d · %(rows)d rows · %(hash)s")
+        return str(words) % {
             "number": obj.number,
             "rows": rows,
             "hash": obj.sha256[:8],
         }
 
 
-def trainable_snapshots(project: Project) -> QuerySet[Snapshot]:
-    """The snapshots a model can be trained on, newest first."""
-    return project.snapshots.filter(format__in=TRAINABLE_FORMATS).order_by("-number")
+def trainable_snapshots(project: Project, *, method: str) -> QuerySet[Snapshot]:
+    """The snapshots that a method can train on, newest first."""
+    return project.snapshots.filter(format=TRAINED_ON[method]).order_by("-number")
 
 
 def starting_models(project: Project, method: str) -> QuerySet[Model]:

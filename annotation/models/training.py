@@ -21,7 +21,9 @@ class Run(models.Model):
 
     class Method(models.TextChoices):
         REWARD = "reward", _("reward model")
+        SFT = "sft", _("SFT")
         DPO = "dpo", _("DPO")
+        KTO = "kto", _("KTO")
         GENERATE = "generate", _("generation")
         SCORE = "score", _("scoring")
 
@@ -62,7 +64,7 @@ class Run(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["project", "number"], name="run_number_once_a_project"),
             models.CheckConstraint(
-                condition=Q(method__in=["reward", "dpo", "generate", "score"]), name="run_method_known"
+                condition=Q(method__in=["reward", "sft", "dpo", "kto", "generate", "score"]), name="run_method_known"
             ),
             models.CheckConstraint(
                 condition=Q(state__in=["queued", "running", "succeeded", "failed", "cancelled"]),

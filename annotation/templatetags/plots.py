@@ -30,31 +30,37 @@ class IntervalRow:
 
 
 def interval_rows(report: dict[str, Any] | None) -> list[IntervalRow]:
-    """The held-out accuracy of a report, then its baselines; rows without an accuracy are left out.
+    """The held-out accuracy of a report, then its baselines; rows without an accuracy (or KTO's area) are left out.
 
-    DPO's row "untrained" is how often the reference finds the chosen response likelier: another quantity than the
-    implicit reward, which is zero for every response until something was learned.
+    The row "untrained" of DPO and KTO is how often the reference finds the chosen response likelier: another quantity
+    than the implicit reward, which is zero for every response until something was learned.
     """
     if not report or not report.get("heldout"):
         return []
     baselines = report.get("baselines") or {}
     named = [(_("this model"), report["heldout"], True)]
-    untrained = _("reference's own likelihood") if report.get("method") == "dpo" else _("untrained model")
+    untrained = _("reference's own likelihood") if report.get("method") in ("dpo", "kto") else _("untrained model")
     labels = {"longer_wins": _("longer wins"), "untrained": untrained}
     named += [(labels.get(key, key.replace("_", " ")), row, False) for key, row in baselines.items()]
     return [
         _row(name, row, is_main=is_main)
         for name, row, is_main in named
-        if isinstance(row, dict) and row.get("accuracy") is not None
+        if isinstance(row, dict) and _value(row) is not None
     ]
 
 
+def _value(figures: dict[str, Any]) -> float | None:
+    """An accuracy, or the area that KTO reports: both are 0.5 for a model that knows nothing."""
+    return figures.get("accuracy", figures.get("auc"))
+
+
 def _row(name: str, figures: dict[str, Any], *, is_main: bool) -> IntervalRow:
-    low, high = figures.get("interval") or [figures["accuracy"]] * 2
+    value = _value(figures) or 0.0
+    low, high = figures.get("interval") or [value] * 2
     by_prompt = figures.get("interval_by_prompt")
     return IntervalRow(
         name=name,
-        value=figures["accuracy"],
+        value=value,
         low=low,
         high=high,
         is_main=is_main,

@@ -13,7 +13,8 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from annotation.domain.collecting import CollectionRefused, register_model
-from annotation.domain.runs import RunRefused, cancel_run, queue_run, run_directory, run_metrics
+from annotation.domain.runs import TRAINED_ON, RunRefused, cancel_run, queue_run, run_directory, run_metrics
+from annotation.domain.snapshots import FORMATS
 from annotation.forms.runs import NEEDS_SNAPSHOT, RegisterForm, RunForm, trainable_snapshots
 from annotation.models import Membership, Run, Slate
 from annotation.rules import require_membership
@@ -38,7 +39,7 @@ def run_list(request: HttpRequest, slug: str) -> HttpResponse:
         "project": membership.project,
         "section": "runs",
         "page": paginate(request, runs),
-        "trainable": trainable_snapshots(membership.project).exists(),
+        "trainable": trainable_snapshots(membership.project, method=Run.Method.REWARD).exists(),
     }
     return render(request, "annotation/run_list.html", context)
 
@@ -235,7 +236,9 @@ def _render_run_form(request: HttpRequest, membership: Membership, form: RunForm
         "form": form,
         "method": method,
         "methods": Run.Method,
-        "lacks_snapshot": method in NEEDS_SNAPSHOT and not trainable_snapshots(membership.project).exists(),
+        "lacks_snapshot": method in NEEDS_SNAPSHOT
+        and not trainable_snapshots(membership.project, method=method).exists(),
+        "wanted_format": FORMATS.get(TRAINED_ON.get(method, "")),
     }
     return render(request, "annotation/run_new.html", context, status=status)
 

@@ -10,7 +10,7 @@ from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
-from annotation.domain.runs import TRAINABLE_FORMATS
+from annotation.domain.runs import TRAINED_ON
 from annotation.domain.snapshots import (
     FORMATS,
     SPLITS,
@@ -20,7 +20,7 @@ from annotation.domain.snapshots import (
     snapshot_directory,
 )
 from annotation.forms.snapshots import SnapshotForm
-from annotation.models import Snapshot
+from annotation.models import Run, Snapshot
 from annotation.rules import require_membership
 from annotation.views.paging import paginate
 
@@ -63,7 +63,8 @@ def snapshot_detail(request: HttpRequest, slug: str, number: int) -> HttpRespons
     membership = require_membership(request.user, slug, action="export")
     snapshot = _require_snapshot(membership.project.pk, number)
     manifest = snapshot.manifest
-    trainable = snapshot.format in TRAINABLE_FORMATS
+    methods = [Run.Method(method) for method, wanted in TRAINED_ON.items() if wanted == snapshot.format]
+    trainable = bool(methods)
     empty = empty_splits(manifest) if trainable else []
     samples, lost = _first_rows(snapshot)
     context = {
@@ -77,7 +78,7 @@ def snapshot_detail(request: HttpRequest, slug: str, number: int) -> HttpRespons
         "splits": split_table(manifest),
         "samples": samples,
         "lost": lost,
-        "trainable": trainable and not empty,
+        "methods": [] if empty else methods,
         "empty_splits": empty,
         "runs": snapshot.runs.order_by("-number"),
     }

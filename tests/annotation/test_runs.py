@@ -94,6 +94,23 @@ def test_a_snapshot_of_another_project_or_format_is_refused(project, policy, sna
         runs.queue_run(project, method="score", settings={}, base_model=policy)
 
 
+@pytest.mark.parametrize(("method", "format"), [("sft", "sft"), ("kto", "trl-unpaired")])
+def test_sft_and_kto_train_on_snapshots_of_their_own_format_and_make_policies(project, snapshot, method, format):
+    split = snapshot.manifest["split"]
+    own = freeze_snapshot(
+        project, format=format, split_seed=split["seed"], shares=(0.5, 0.0, 0.5)
+    )  # the prompts are parted as those of the pairs are
+    with pytest.raises(runs.RunRefused, match=f"in the format trl-preference; {method} runs train on {format}"):
+        runs.queue_run(project, method=method, settings={}, snapshot=snapshot)
+    with pytest.raises(runs.RunRefused, match=f"in the format {format}; dpo runs train on trl-preference"):
+        runs.queue_run(project, method="dpo", settings={}, snapshot=own)
+    run = claim(runs.queue_run(project, method=method, settings={"max_steps": 3}, snapshot=own))
+    spec = RunDir(runs.prepare_run(run)).read_spec()
+    assert (spec["method"], spec["data"], spec["max_steps"]) == (method, str(snapshot_directory(own)), 3)
+    ended = end(run)
+    assert collecting.register_model(ended, name="made").kind == Model.Kind.POLICY
+
+
 def test_a_training_run_gets_a_spec_with_its_snapshot_and_hash(project, policy, snapshot):
     run = runs.queue_run(project, method="reward", settings={"epochs": 2.0}, snapshot=snapshot, base_model=policy)
     spec = RunDir(runs.prepare_run(claim(run))).read_spec()

@@ -32,7 +32,7 @@ from annotation.templatetags.plots import beats_baselines, interval_plot, interv
 from annotation.templatetags.preferee import duration, percent
 from annotation.views.runs import log_tail, metric_names, metric_table
 from tests.annotation.factories import make_user
-from tests.views.conftest import World
+from tests.views.conftest import HALVES, World
 
 REPORT = {
     "heldout": {"n": 200, "n_prompts": 40, "accuracy": 0.71, "interval": [0.64, 0.77], "log_loss": 0.58,
@@ -254,6 +254,74 @@ def test_the_start_form_is_filled_from_the_address(world: World) -> None:
     assert f'<option value="{world.model.pk}" selected>' in body
     assert client.get(url(world, "run_new") + "?method=nonsense").status_code == 404
     assert client.post(url(world, "run_new"), {"method": "nonsense"}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "format", "button"), [("sft", "sft", "Start an SFT run"), ("kto", "trl-unpaired", "Start a KTO run")]
+)
+def test_a_snapshot_offers_the_runs_of_its_format(world: World, method: str, format: str, button: str) -> None:
+    client = world.client("engineer")
+    split = world.snapshot.manifest["split"]
+    asked = client.get(url(world, "run_new") + f"?method={method}").content.decode()
+    assert "This needs a snapshot in the format" in asked
+    freeze_snapshot(world.project, format=format, split_seed=split["seed"], shares=HALVES)
+    body = client.get(url(world, "snapshot_detail", number=2)).content.decode()
+    assert (button in body, "Start a DPO run" in body, "Start a reward run" in body) == (True, False, False)
+    assert button not in client.get(url(world, "snapshot_detail", number=1)).content.decode()
+    asked = client.get(url(world, "run_new") + f"?method={method}&snapshot=2").content.decode()
+    assert "This needs a snapshot" not in asked
+    assert "Longest row, tokens" in asked
+    client.post(url(world, "run_new"), {"method": method, "snapshot": 2, "tuning": "lora", "max_steps": "5"})
+    run = Run.objects.get(number=2)
+    assert (run.method, run.snapshot.number if run.snapshot else None) == (method, 2)
+    assert run.spec["max_steps"] == 5
+
+
+def test_the_page_of_an_sft_run_shows_its_loss_before_and_after(world: World, finished: Run) -> None:
+    report = {
+        "method": "sft",
+        "heldout": {"n": 20, "n_prompts": 10, "tokens": 900, "loss": 1.5, "interval": [1.25, 1.75], "perplexity": 4.48,
+                    "gain": 0.5, "gain_interval": [0.4, 0.6]},
+        "baselines": {"untrained": {"loss": 2.0, "interval": [1.8, 2.2], "perplexity": 7.39}},
+        "dropped": {"train": {"too_long": 0}},
+    }  # fmt: skip
+    Run.objects.filter(pk=finished.pk).update(method="sft", report=report)
+    client = world.client("engineer")
+    body = client.get(url(world, "run_detail", number=1)).content.decode()
+    for said in (
+        "1.500",
+        "in 20 held-out rows (10 prompts, 900 tokens)",
+        "95 % interval over prompts 1.250 – 1.750; perplexity 4.48",
+        "Untrained: 2.000 (perplexity 7.39); the training took off 0.500 (0.400 – 0.600).",
+    ):
+        assert said in body
+    listed = client.get(url(world, "run_list")).content.decode()
+    assert "loss 1.500" in listed
+    assert "150.0 %" not in listed
+
+
+def test_the_page_of_a_kto_run_shows_its_area_beside_the_baselines(world: World, finished: Run) -> None:
+    report = {
+        "method": "kto",
+        "heldout": {"n": 40, "n_prompts": 10, "auc": 0.71, "interval": [0.64, 0.77], "mean_log_ratio_desirable": 1.25,
+                    "mean_log_ratio_undesirable": -0.5},
+        "baselines": {"longer_wins": {"auc": 0.55, "interval": [0.48, 0.62]},
+                      "untrained": {"auc": 0.5, "interval": [0.43, 0.57]}},
+        "dropped": {"train": {"too_long": 0}},
+    }  # fmt: skip
+    Run.objects.filter(pk=finished.pk).update(method="kto", report=report)
+    client = world.client("engineer")
+    body = client.get(url(world, "run_detail", number=1)).content.decode()
+    for said in (
+        "71.0 %",
+        "AUC on 40 held-out responses (10 prompts)",
+        "good 1.250, bad -0.500",
+        "For KTO these are areas under the curve",
+        "reference&#x27;s own likelihood",
+    ):
+        assert said in body
+    assert "log loss" not in body
+    assert "AUC 71.0 %" in client.get(url(world, "run_list")).content.decode()
 
 
 @pytest.mark.parametrize(
