@@ -1,4 +1,4 @@
-"""What the trainers share: checked data, checkpoints that can be trusted, reports; and what DPO needs of TRL's."""
+"""What the trainers share: checked data, checkpoints that can be trusted, reports; and what TRL's (SFT, KTO) need."""
 
 from __future__ import annotations
 
@@ -141,9 +141,7 @@ def recall(run: RunDir, *, name: str, make: Callable[[], dict[str, Any]]) -> dic
     return read_json(file)
 
 
-def training_arguments(
-    spec: SFTSpec | KTOSpec, *, run: RunDir, compute: Compute, n_rows: int
-) -> dict[str, Any]:
+def training_arguments(spec: SFTSpec | KTOSpec, *, run: RunDir, compute: Compute, n_rows: int) -> dict[str, Any]:
     """Keyword arguments of TRL's configs."""
     steps = spec.max_steps or count_steps(spec, n_rows=n_rows)
     return {

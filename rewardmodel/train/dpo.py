@@ -41,13 +41,13 @@ from rewardmodel.policy_losses import LOSSES, Settings, Sides
 from rewardmodel.progress import Progress
 from rewardmodel.reading import packed_attention, send
 from rewardmodel.rundir import RunDir, read_json, write_json
+from rewardmodel.trackers import find_trackers
 from rewardmodel.train.common import (
     Measure,
     TrainingData,
     build_report,
     check_positions,
     encode_splits,
-    find_trackers,
     lora_config,
     read_splits,
     read_trained_steps,

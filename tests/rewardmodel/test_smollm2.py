@@ -8,7 +8,7 @@ import pytest
 
 from rewardmodel.jobs import run_job
 from rewardmodel.rundir import RunDir, read_json_lines
-from tests.rewardmodel.tiny import build_data, write_rows
+from tests.rewardmodel.tiny import build_data, build_examples, write_rows
 
 pytestmark = [
     pytest.mark.real_model,
@@ -60,3 +60,32 @@ def test_the_embedded_model_answers_is_trained_and_scores(tmp_path: Path, monkey
     scoring = RunDir(tmp_path / "score").create(spec)
     assert run_job(scoring, show=False) == "succeeded", scoring.read_status()["error"]
     assert len(read_json_lines(scoring.outputs / "scores.jsonl")) == 2
+
+
+def test_the_embedded_models_own_template_tells_turns_apart_and_is_trained_on_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its template has no generation tags; of three turns the assistant's two are learned, to the end of turn."""
+    from rewardmodel.chat import encode_example
+    from rewardmodel.data import read_examples
+    from rewardmodel.models import load_tokenizer, resolve_model
+
+    monkeypatch.setenv("DATA_DIR", os.environ.get("DATA_DIR", str(tmp_path / "var")))
+    tokenizer = load_tokenizer(resolve_model("smollm2-135m-instruct"))
+    turns = [("user", "Hello"), ("assistant", "Hi!"), ("user", "What is 2 + 2?"), ("assistant", "It is 4.")]
+    row = {"messages": [{"role": role, "content": content} for role, content in turns]}
+    (example,) = read_examples(write_rows(tmp_path / "talk.jsonl", [row]))
+    encoded = encode_example(tokenizer, example=example)
+    learned = tokenizer.decode([token for token, kept in zip(encoded.ids, encoded.learned, strict=True) if kept])
+    assert learned == "Hi!<|im_end|>\nIt is 4.<|im_end|>\n"
+
+    for split, seed in (("train", 1), ("test", 2)):
+        write_rows(tmp_path / "data" / f"{split}.jsonl", build_examples(2 if split == "train" else 3, seed=seed))
+    spec = {"method": "sft", "data": str(tmp_path / "data"), "max_steps": 2, "batch_size": 2, "learning_rate": 1e-3}
+    run = RunDir(tmp_path / "sft").create(
+        spec | {"warmup_ratio": 0.0, "max_length": 128, "threads": 1, "report_samples": 0}
+    )
+    assert run_job(run, show=False) == "succeeded", run.read_status()["error"]
+    report = run.read_report()
+    assert report["heldout"]["gain_interval"][0] > 0
+    assert 2 < report["baselines"]["untrained"]["loss"] < 12
