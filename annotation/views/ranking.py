@@ -129,7 +129,10 @@ def rank_draft(request: HttpRequest, slug: str) -> JsonResponse:
     except (ValueError, RecursionError) as error:
         said = str(error) if isinstance(error, DraftRefused) else "Send token, revision and fields (a JSON object)."
         return JsonResponse({"detail": said}, status=HTTPStatus.BAD_REQUEST)
-    return JsonResponse({"saved": saved})
+    if saved:
+        return JsonResponse({"saved": True})
+    newer = find_draft(membership, token=token)
+    return JsonResponse({"saved": False, "revision": newer.revision if newer else 0})
 
 
 @login_required

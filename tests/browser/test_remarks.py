@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from annotation.domain.messages import answer
 from annotation.models import Draft, Membership, PracticeExample, Ranking, SlateMessage
@@ -294,3 +296,54 @@ def test_practice_is_ranked_by_keyboard_and_leaves_nothing_behind(open_page: Ope
     expect(page.locator("main")).to_contain_text("The first one answers.")
     assert not Ranking.objects.exists()
     assert not Draft.objects.exists()
+
+
+def test_a_long_highlight_is_commented_at_once(open_page: OpenPage) -> None:
+    """The passage is higher than its box, which the browser would otherwise give the focus to, since it scrolls."""
+    annotator = make_annotator(slates=0)
+    make_slate_of(annotator.project, texts=["Long. " + "A word and another. " * 400 + "End.", "Short."])
+    page = start(open_page, annotator)
+    select(page, "Long.", "End.")
+    press(page, "h")
+    expect(page.locator("#highlight-comment")).to_be_focused()
+    page.keyboard.type("All of it.")
+    press(page, "Enter")
+    expect(page.locator(".marks .comment")).to_have_text("All of it.")
+
+
+def test_a_late_answer_to_a_message_leaves_the_next_slate_alone(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator)
+    token, _texts = on_screen(page)
+    held: list[Route] = []
+    page.route(re.compile("/rank/message/"), lambda route: held.append(route))
+    press(page, "1", "2", "3", "4", "m")
+    page.keyboard.type("Sent late")
+    press(page, "Control+Enter", "Escape")
+    page.wait_for_function("document.activeElement.closest('.response') !== null")
+    while not held:
+        page.wait_for_timeout(20)
+    press(page, "Control+Enter")
+    expect(page.locator(f"#ranking [name=token][value='{token}']")).to_have_count(0)
+    press(page, "m")
+    page.keyboard.type("About the next one")
+    with page.expect_response(re.compile("/rank/message/")):
+        held[0].continue_()
+    page.wait_for_timeout(200)
+    expect(page.locator("#message-text")).to_have_value("About the next one")
+    expect(page.locator("#thread .line")).to_have_count(0)
+    assert SlateMessage.objects.get().text == "Sent late"
+
+
+def test_what_is_typed_while_a_message_is_on_its_way_stays(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator)
+    held: list[Route] = []
+    page.route(re.compile("/rank/message/"), lambda route: held.append(route))
+    press(page, "m")
+    page.keyboard.type("First.")
+    press(page, "Control+Enter")
+    page.keyboard.type(" Second.")
+    while not held:
+        page.wait_for_timeout(20)
+    held[0].continue_()
+    expect(page.locator("#thread .line")).to_contain_text("First.")
+    expect(page.locator("#message-text")).to_have_value("Second.")

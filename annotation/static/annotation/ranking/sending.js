@@ -8,6 +8,7 @@ import { forgetDraft, putDraft, setState } from "./drafts.js";
 import { entries, flush, hasRanked, send, strike, waiting, watchOutbox } from "./outbox.js";
 import { enrich } from "./reading.js";
 import { ask, askForPiece, post } from "./server.js";
+import { isUnsent, settleMessage } from "./thread.js";
 
 const RENEW_EVERY = 4 * 60_000;
 let html = holder.innerHTML;
@@ -113,6 +114,7 @@ async function acknowledged(token, answer) {
   document.getElementById("progress").textContent = answer.progress;
   setSaved(say("saySaved"));
   if (token !== tokenOf()) return;
+  await settleMessage();
   if (answer.next || slate.form.dataset.next) return location.assign(answer.next || slate.form.dataset.next);
   await goOn();
   if (answer.rest) rest();
@@ -138,7 +140,10 @@ async function postpone(entry) {
     return showMissing();
   }
   const ahead = await Promise.race([next, Promise.resolve(null)]);
-  if (ahead?.html && entry.token === tokenOf()) show(ahead);
+  if (!ahead?.html || entry.token !== tokenOf()) return;
+  const isToTell = isUnsent();
+  show(ahead);
+  if (isToTell) remark(say("sayMessageKept"));
 }
 
 function refuse(entry, problems) {
@@ -211,10 +216,10 @@ function reopen(entry) {
     fields[name] = name.startsWith("flag_") ? [...(fields[name] ?? []), value] : value;
   }
   const before = html;
-  putDraft(entry.token, fields);
-  strike(entry.token);
   const template = document.createElement("template");
   template.innerHTML = entry.html;
+  putDraft(template.content.querySelector("#ranking"), fields);
+  strike(entry.token);
   enrich(template.content);
   show({ html: entry.html, fragment: template.content }, prepare(before));
 }
