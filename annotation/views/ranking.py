@@ -222,9 +222,9 @@ def ranking_amend(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
     problems = save_judgement(form, keep)
     if problems:
         return _refuse(request, membership, view, form=form, problems=problems, amended=ranking)
+    messages.success(request, _("Amended ✓"))
     if wants_json(request):
         return _acknowledge(membership, next_url=reverse("rank", kwargs={"slug": slug}))
-    messages.success(request, _("Amended ✓"))
     return redirect("rank", slug=slug)
 
 

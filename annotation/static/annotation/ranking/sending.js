@@ -1,11 +1,11 @@
 /* Submitting, skipping, and what comes next: the slate that was fetched ahead is shown as soon as the server has said
  * that it has the ranking, or as soon as it is clear that the server cannot be reached.
  */
-import { describeMissing, isComplete, showMissing } from "./answers.js";
+import { shortcomings, showMissing } from "./answers.js";
 import { announce, articles, holder, isPractice, main, remark, say, slate, tokenOf } from "./page.js";
 import { open } from "./dialogs.js";
 import { forgetDraft, putDraft, setState } from "./drafts.js";
-import { entries, flush, hasRanked, send, strike, waiting, watchOutbox } from "./outbox.js";
+import { draw as drawOutbox, entries, flush, hasRanked, send, strike, waiting, watchOutbox } from "./outbox.js";
 import { enrich } from "./reading.js";
 import { ask, askForPiece, post } from "./server.js";
 import { isUnsent, settleMessage } from "./thread.js";
@@ -134,9 +134,9 @@ async function goOn() {
 /* Complete, it waits in the outbox and the next slate is gone on with, if there is one; else it stays a draft. */
 async function postpone(entry) {
   setSaved("");
-  if (!isComplete()) {
+  if (shortcomings().length) {
     strike(entry.token);
-    showProblems([describeMissing()]);
+    showProblems(shortcomings());
     return showMissing();
   }
   const ahead = await Promise.race([next, Promise.resolve(null)]);
@@ -193,6 +193,7 @@ function show({ html: source, fragment }, following = undefined) {
   html = source;
   holder.replaceChildren(fragment);
   start({ isFetchedAhead: true, following });
+  drawOutbox();
   announce(say("sayNext", { count: articles().length }));
 }
 
@@ -205,6 +206,7 @@ async function rest() {
 
 /* Undo: the last ranking, from the outbox while it waits there, else from the server. */
 export function undo() {
+  if (isPractice()) return;
   const last = entries().at(-1);
   if (last?.html && last.token !== tokenOf()) return reopen(last);
   document.getElementById("undo-form")?.requestSubmit();
