@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 
 from annotation.domain.assigning import claim_slot
 from annotation.domain.judgement import Judgement
-from annotation.domain.messages import ask
+from annotation.domain.messages import answer, ask
 from annotation.domain.practice import add_example, answer_example
 from annotation.domain.projects import publish_guidelines
 from annotation.domain.runs import queue_run, run_directory
@@ -110,3 +110,50 @@ def test_a_phone_needs_no_sideways_scrolling(open_page: OpenPage, people: dict[s
     for address in ENGINEER_PAGES:
         page.goto(f"/projects/browser/{address}")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, address
+
+
+def test_a_field_whose_size_was_changed_by_hand_is_sent_under_the_policy(
+    open_page: OpenPage, people: dict[str, Membership]
+) -> None:
+    """htmx would copy the style of the old field to the new one, which the policy stops; the console stays empty."""
+    page = open_page(people["admin"].user)
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto("/projects/browser/messages/")
+    field = page.locator(".discussion textarea")
+    field.evaluate("(one) => { one.style.height = '140px'; }")
+    field.fill("And dates?")
+    page.locator(".discussion-acts button").first.click()
+    expect(page.locator(".discussion .done")).to_have_text("Sent.")
+    page.wait_for_timeout(200)
+    assert [text for text in complaints if "Content Security Policy" in text] == []
+
+
+def test_a_phone_has_the_language_and_the_whole_line_above_a_slate(
+    open_page: OpenPage, people: dict[str, Membership]
+) -> None:
+    """With new messages the figures and what is saved stand on a line of their own; tabs say that there are more."""
+    page = open_page(people["engineer"].user, viewport={"width": 390, "height": 844})
+    page.goto("/projects/browser/")
+    page.locator(".language button").click()
+    expect(page.locator("html")).to_have_attribute("lang", "zh-hans")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.locator(".language button").click()
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+    member = people["annotator"]
+    lease = claim_slot(member)
+    assert lease is not None
+    ask(member, lease_token=lease.token, text="Why?")
+    answer(people["admin"], slate=lease.slot.slate, annotator=member, text="So.")
+    page = open_page(member.user, viewport={"width": 390, "height": 844})
+    page.goto("/projects/browser/rank/")
+    expect(page.locator(".news")).to_be_visible()
+    page.locator(".response.current .tiers label").first.click()
+    expect(page.locator("#draft")).to_have_text("draft saved")
+    cut = page.locator(".rank-top > *").evaluate_all(
+        """all => all.filter((one) => one.checkVisibility() && one.textContent.trim())
+          .filter((one) => one.getBoundingClientRect().right > innerWidth || one.scrollWidth > one.clientWidth + 1)
+          .map((one) => one.outerHTML)"""
+    )
+    assert cut == []
+    expect(page.locator("#draft")).to_be_visible()

@@ -7,7 +7,8 @@ import re
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from annotation.domain.messages import answer
+from annotation.domain.messages import answer, unread_for
+from annotation.domain.projects import publish_guidelines
 from annotation.models import Draft, Membership, PracticeExample, Ranking, SlateMessage
 from annotation.rendering import render_markdown
 from tests.annotation.factories import make_member
@@ -347,3 +348,50 @@ def test_what_is_typed_while_a_message_is_on_its_way_stays(open_page: OpenPage, 
     held[0].continue_()
     expect(page.locator("#thread .line")).to_contain_text("First.")
     expect(page.locator("#message-text")).to_have_value("Second.")
+
+
+def test_an_answer_that_is_read_at_its_slate_is_new_no_more(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator)
+    press(page, "m")
+    page.keyboard.type("Which one?")
+    press(page, "Control+Enter")
+    expect(page.locator("#thread .line")).to_have_count(1)
+    reviewer = make_member(annotator.project, role="reviewer")
+    answer(reviewer, slate=SlateMessage.objects.get().slate, annotator=annotator, text="The last one.")
+    page.reload()
+    expect(page.locator(".news")).to_have_text("1 new message")
+    expect(page.locator(".talk summary .tag")).to_have_text("answered")
+    press(page, "m")
+    expect(page.locator("#thread .line").last).to_contain_text("The last one.")
+    expect(page.locator(".news")).to_be_hidden()
+    expect(page.locator(".talk summary .tag")).to_have_count(0)
+    assert unread_for(annotator) == 0
+
+
+def test_the_ring_of_the_message_field_is_whole(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator)
+    press(page, "m")
+    room = page.evaluate(
+        """() => {
+          const field = document.getElementById("message-text").getBoundingClientRect();
+          const box = document.getElementById("thread").getBoundingClientRect();
+          return [field.left - box.left, box.right - field.right];
+        }"""
+    )
+    assert min(room) >= 4
+
+
+def test_practice_and_guidelines_end_on_their_next_action(open_page: OpenPage, annotator: Membership) -> None:
+    """The one next action has the focus, nothing is scrolled past, and the space bar scrolls until it is in sight."""
+    publish_guidelines(annotator.project, text="\n\n".join(f"Rule {number}." for number in range(90)))
+    page = open_page(annotator.user)
+    page.goto("/projects/browser/rank/")
+    button = page.get_by_role("button", name="Start ranking")
+    expect(button).to_be_focused()
+    assert page.evaluate("scrollY") == 0
+    press(page, "Space")
+    page.wait_for_function("scrollY > 100")
+    expect(page.locator("#ranking")).to_have_count(0)
+    with page.expect_navigation():
+        press(page, "Enter")
+    expect(page.locator(".response.current")).to_have_count(1)

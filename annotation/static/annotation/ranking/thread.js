@@ -26,7 +26,28 @@ export function beginThread() {
     keepText(token, NAME, field().value.trim() && field().value);
     drawUnsent();
   });
+  box().addEventListener("toggle", ({ target }) => { if (target.open) markSeen(target); });
   drawUnsent();
+}
+
+/* An answer that is on the screen has been read: the server is told, and nothing calls it new any more. */
+async function markSeen(talk) {
+  const { seen } = talk.dataset;
+  if (!seen) return;
+  const answer = await post(seen, {}, { redirect: "manual" }).catch(() => null);
+  if (answer?.type !== "opaqueredirect" || !talk.dataset.seen) return;
+  delete talk.dataset.seen;
+  talk.querySelector("[data-answered]")?.remove();
+  drawNews(talk.querySelectorAll("#thread .line .tag").length);
+}
+
+function drawNews(read) {
+  const link = document.querySelector(".news");
+  if (!link) return;
+  const count = Number(link.dataset.count) - read;
+  link.dataset.count = count;
+  link.textContent = say(count === 1 ? "sayOneNew" : "sayManyNew", { count });
+  link.hidden = count < 1;
 }
 
 const isOnItsWay = () => onItsWay?.token === tokenOfTalk() && onItsWay.text === field().value;
