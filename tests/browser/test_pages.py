@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.conf import settings
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
@@ -17,7 +18,7 @@ from annotation.domain.messages import answer, ask
 from annotation.domain.practice import add_example, answer_example
 from annotation.domain.projects import publish_guidelines
 from annotation.domain.runs import queue_run, run_directory
-from annotation.models import Membership, Model, Run
+from annotation.models import Membership, Model, Ranking, Run
 from tests.annotation.factories import make_member, make_project, make_slate
 from tests.views.conftest import freeze_trainable, rank_next
 from tests.views.test_pages import REPORT
@@ -72,19 +73,43 @@ def add_metrics(run: Run, steps: range) -> None:
             file.write(json.dumps({"step": step, "time": 0.0, "loss": 1 / step, "accuracy": 0.5 + step / 100}) + "\n")
 
 
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_wrong(open_page: OpenPage, people: dict[str, Membership], scheme: str) -> None:
+def test_axe_finds_nothing_wrong(
+    open_page: OpenPage, people: dict[str, Membership], scheme: str, language: str
+) -> None:
+    """On every page, the one for signing in, the gates before ranking and an amendment among them."""
+    ranking = Ranking.objects.filter(annotator=people["annotator"]).get()
+    pages = [(people["engineer"], ENGINEER_PAGES), (people["admin"], ADMIN_PAGES), (people["annotator"], ["", "rank/"])]
+    pages += [
+        (people["annotator"], [f"rankings/{ranking.pk}/amend/"]),
+        (make_member(people["admin"].project), ["rank/"]),
+    ]
     found = []
-    for role, addresses in (("engineer", ENGINEER_PAGES), ("admin", ADMIN_PAGES), ("annotator", [""])):
-        page = open_page(people[role].user, color_scheme=scheme)
+    for member, addresses in pages:
+        page = open_page(member.user, color_scheme=scheme)
+        use_language(page, language)
         for address in addresses:
             page.goto(f"/projects/browser/{address}")
-            results = Axe().run(page, options=AXE)
-            found += [
-                (address, violation["id"], [node["html"][:120] for node in violation["nodes"]][:3])
-                for violation in results.response["violations"]
-            ]
-    assert found == []
+            assert page.locator("html").get_attribute("lang") == language
+            found += [(address, *problem) for problem in problems_of(page)]
+    page.context.clear_cookies(name=settings.SESSION_COOKIE_NAME)
+    page.goto("/login/")
+    expect(page.locator("[name=password]")).to_be_visible()
+    assert [*found, *problems_of(page)] == []
+
+
+def problems_of(page: Page) -> list[tuple[str, list[str]]]:
+    """What axe finds: its name, and where."""
+    violations = Axe().run(page, options=AXE).response["violations"]
+    return [(one["id"], [node["html"][:120] for node in one["nodes"]][:3]) for one in violations]
+
+
+def use_language(page: Page, language: str) -> None:
+    address = page.context.cookies()[0]["domain"]
+    page.context.add_cookies(
+        [{"name": settings.LANGUAGE_COOKIE_NAME, "value": language, "domain": address, "path": "/"}]
+    )
 
 
 def test_curves_grow_while_the_run_goes_on(open_page: OpenPage, people: dict[str, Membership]) -> None:
