@@ -110,12 +110,17 @@ def message_seen(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
 def thread_context(membership: Membership, slate: Slate) -> dict[str, Any]:
     """What the ranking page shows of the member's talk about a slate.
 
-    `thread_token` names the slate in the form; it is that of the lease under which they were given it.
+    `thread_token` names the slate in the form; it is that of the lease under which they were given it. At
+    `thread_seen_url` one says that what is new in it was read.
     """
     lease = Lease.objects.filter(annotator=membership, slot__slate=slate).order_by("-created_at").first()
+    slug, said = membership.project.slug, thread_of(membership, slate=slate)
+    lines = [_as_line(message, membership) for message in said]
+    has_news = any(line["is_new"] for line in lines)
     return {
-        "thread": [_as_line(message, membership) for message in thread_of(membership, slate=slate)],
-        "thread_url": reverse("rank_message", kwargs={"slug": membership.project.slug}) if lease else "",
+        "thread": lines,
+        "thread_seen_url": reverse("message_seen", kwargs={"slug": slug, "pk": said[-1].pk}) if has_news else "",
+        "thread_url": reverse("rank_message", kwargs={"slug": slug}) if lease else "",
         "thread_token": lease.token if lease else "",
     }
 

@@ -134,7 +134,10 @@ def rank_draft(request: HttpRequest, slug: str) -> JsonResponse:
     except (ValueError, RecursionError) as error:
         said = str(error) if isinstance(error, DraftRefused) else "Send token, revision and fields (a JSON object)."
         return JsonResponse({"detail": said}, status=HTTPStatus.BAD_REQUEST)
-    return JsonResponse({"saved": saved})
+    if saved:
+        return JsonResponse({"saved": True})
+    newer = find_draft(membership, token=token)
+    return JsonResponse({"saved": False, "revision": newer.revision if newer else 0})
 
 
 @login_required
@@ -234,9 +237,9 @@ def ranking_amend(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
     problems = save_judgement(form, keep)
     if problems:
         return _refuse(request, membership, view, form=form, problems=problems, slate=ranking.slate, amended=ranking)
+    messages.success(request, _("Amended ✓"))
     if wants_json(request):
         return _acknowledge(membership, next_url=reverse("rank", kwargs={"slug": slug}))
-    messages.success(request, _("Amended ✓"))
     return redirect("rank", slug=slug)
 
 

@@ -3,7 +3,7 @@
     python tests/browser/screenshots.py --url http://localhost:8000 --password "$(cat var/demo_password)"
 
 Ranking is shot as an annotator in --rank-project, the rest as an engineer in --project. With --all it shoots light,
-dark and phone of every page into --out, for looking at.
+dark and phone of every page, in English and in Chinese, into --out, for looking at.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from chromium import launch_chromium
 
 SIZES = {"light": (1440, 900), "dark": (1440, 900), "phone": (390, 844)}
+LANGUAGES = ["en", "zh-hans"]
 
 
 def main() -> None:
@@ -29,11 +30,13 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = launch_chromium(playwright)
-        for mode in SIZES if options.all else ["light"]:
-            with signed_in(browser, options, user=options.annotator, mode=mode) as page:
-                shoot_ranking(page, options, mode=mode)
-            with signed_in(browser, options, user=options.engineer, mode=mode) as page:
-                shoot_pages(page, options, mode=mode)
+        modes = [(mode, language) for mode in SIZES for language in LANGUAGES] if options.all else [("light", "en")]
+        for mode, language in modes:
+            name = mode if language == "en" else f"{mode}-{language}"
+            with signed_in(browser, options, user=options.annotator, mode=mode, language=language) as page:
+                shoot_ranking(page, options, mode=name)
+            with signed_in(browser, options, user=options.engineer, mode=mode, language=language) as page:
+                shoot_pages(page, options, mode=name)
         browser.close()
 
 
@@ -52,16 +55,19 @@ def read_options() -> argparse.Namespace:
 
 
 @contextmanager
-def signed_in(browser: Browser, options: argparse.Namespace, *, user: str, mode: str) -> Iterator[Page]:
+def signed_in(browser: Browser, options: argparse.Namespace, *, user: str, mode: str, language: str) -> Iterator[Page]:
     width, height = SIZES[mode]
     context = browser.new_context(
         viewport={"width": width, "height": height},
         color_scheme="dark" if mode == "dark" else "light",
         has_touch=mode == "phone",
     )
+    context.add_cookies([{"name": "django_language", "value": language, "url": options.url}])
     page = context.new_page()
     page.on("console", lambda message: print(f"[{user} {mode}] {message.text}"))
     page.goto(f"{options.url}/login/")
+    if options.all:
+        save(page, options, name="login", mode=mode if language == "en" else f"{mode}-{language}")
     page.fill("[name=username]", user)
     page.fill("[name=password]", options.password)
     page.click("main button")

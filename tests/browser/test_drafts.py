@@ -9,7 +9,7 @@ import pytest
 from django.contrib.sessions.models import Session
 from playwright.sync_api import Page, expect
 
-from annotation.models import Draft, Membership
+from annotation.models import Draft, Membership, SlateMessage
 from tests.browser.slates import OpenPage, bar, make_annotator, on_screen, press, start, stored, submit, texts_of
 
 
@@ -146,3 +146,132 @@ def test_submitted_and_old_copies_are_forgotten(open_page: OpenPage, annotator: 
     submit(page)
     keys = page.evaluate("Object.keys(localStorage).filter((key) => key.startsWith('preferee-draft-'))")
     assert keys == ["preferee-draft-new"]
+
+
+def test_a_browser_whose_clock_is_behind_keeps_its_draft_over_the_others(
+    open_page: OpenPage, annotator: Membership
+) -> None:
+    """The other's copy is numbered an hour ahead; what is entered after it counts all the same."""
+    ahead = open_page(annotator.user)
+    ahead.add_init_script("const now = Date.now; Date.now = () => now() + 3_600_000;")
+    ahead.goto("/projects/browser/rank/")
+    ahead.get_by_role("button", name="Start ranking").click()
+    expect(ahead.locator(".response.current")).to_have_count(1)
+    token, _texts = on_screen(ahead)
+    press(ahead, "1", "2")
+    expect(ahead.locator("#draft")).to_have_text("draft saved")
+    page = open_page(annotator.user)
+    page.goto("/projects/browser/rank/")
+    assert bar(page) == "1 A 2 B 3 4 not placed C D"
+    press(page, "4")
+    expect(page.locator("#draft")).to_have_text("draft saved")
+    assert Draft.objects.get(token=token).fields["tier_0"] == "4"
+    press(ahead, "3")  # the other browser goes on as well, on what it has
+    expect(ahead.locator("#draft")).to_have_text("draft saved")
+    press(page, "ArrowLeft", "1")
+    expect(page.locator("#draft")).to_have_text("draft saved")
+    page.reload()
+    assert bar(page) == "1 D 2 B 3 4 A not placed C"
+    assert Draft.objects.get(token=token).fields["tier_3"] == "1"
+
+
+def test_a_correction_that_was_begun_is_there_again_after_a_closed_tab(
+    open_page: OpenPage, annotator: Membership
+) -> None:
+    page = start(open_page, annotator)
+    press(page, "ArrowRight", "e")
+    page.locator("#editor textarea").fill("Half a correction")
+    again = page.context.new_page()
+    page.close()
+    again.goto("/projects/browser/rank/")
+    expect(again.locator("#note")).to_have_text("A correction of B was begun and not kept; e opens it again.")
+    press(again, "ArrowRight", "e")
+    expect(again.locator("#editor textarea")).to_have_value("Half a correction")
+    expect(again.locator("#editor [data-begun]")).to_be_visible()
+    press(again, "Escape")
+    expect(again.locator("#editor")).to_contain_text("Press Escape once more")
+    again.get_by_role("tab", name="Preview").click()
+    expect(again.locator("#editor")).not_to_contain_text("Press Escape once more")
+    again.get_by_role("button", name="Cancel").click()
+    expect(again.locator("#editor")).to_contain_text("Press Cancel once more")
+    press(again, "Control+Enter")
+    expect(again.locator("[name=correction_1]")).to_have_value("Half a correction")
+    expect(again.locator("#draft")).to_have_text("draft saved")
+    press(again, "e")
+    again.locator("#editor textarea").fill("Thrown away")
+    for _time in range(2):
+        again.get_by_role("button", name="Cancel").click()
+    expect(again.locator("#editor")).to_be_hidden()
+    press(again, "e")
+    expect(again.locator("#editor textarea")).to_have_value("Half a correction")
+    assert again.evaluate("Object.keys(localStorage).filter((key) => key.startsWith('preferee-text-'))") == []
+
+
+def test_a_message_that_is_not_sent_is_kept_and_asked_about(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator)
+    press(page, "m")
+    page.keyboard.type("Is B cut off")
+    press(page, "Escape")
+    expect(page.locator(".talk [data-unsent]")).to_be_visible()
+    page.reload()
+    expect(page.locator(".talk [data-unsent]")).to_be_visible()
+    press(page, "m")
+    expect(page.locator("#message-text")).to_have_value("Is B cut off")
+    page.keyboard.press("End")
+    page.keyboard.type("?")
+    press(page, "Escape", "1", "2", "3", "4")
+    token, _texts = on_screen(page)
+    press(page, "Control+Enter")
+    expect(page.locator("#unsent")).to_contain_text("Your message was not sent")
+    expect(page.locator("#unsent blockquote")).to_have_text("Is B cut off?")
+    assert stored(token)  # the slate is not held up
+    assert not SlateMessage.objects.exists()
+    press(page, "Escape")
+    expect(page.locator(f"#ranking [name=token][value='{token}']")).to_have_count(0)
+    expect(page.locator("#message-text")).to_have_value("")
+    with page.expect_navigation():
+        press(page, "u")
+    expect(page.locator(".response.current")).to_have_count(1)
+    expect(page.locator("#message-text")).to_have_value("Is B cut off?")
+    press(page, "Control+Enter")
+    expect(page.locator("#unsent")).to_be_visible()
+    press(page, "Enter")
+    expect(page.locator(".rank-top .tag")).to_have_count(0)
+    assert SlateMessage.objects.get().text == "Is B cut off?"
+    assert page.evaluate("Object.keys(localStorage).filter((key) => key.startsWith('preferee-text-'))") == []
+
+
+def test_a_message_without_a_network_waits_in_its_box(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator)
+    page.wait_for_load_state("networkidle")
+    token, _texts = on_screen(page)
+    press(page, "m")
+    page.keyboard.type("Why?")
+    press(page, "Escape", "1", "2", "3", "4")
+    page.context.set_offline(True)
+    press(page, "Control+Enter")
+    expect(page.locator(f"#ranking [name=token][value='{token}']")).to_have_count(0)
+    expect(page.locator("#note")).to_have_text("Your message was not sent; it is kept, and undo opens it again.")
+    press(page, "u")
+    expect(page.locator("#message-text")).to_have_value("Why?")
+    page.context.set_offline(False)
+
+
+def test_leaving_is_held_up_where_this_browser_keeps_nothing(open_page: OpenPage, annotator: Membership) -> None:
+    """With storage switched off, an open correction and an unsent message would be lost with the page."""
+    page = open_page(annotator.user)
+    page.add_init_script("Storage.prototype.setItem = () => { throw new Error('full'); };")
+    page.goto("/projects/browser/rank/")
+    page.get_by_role("button", name="Start ranking").click()
+    expect(page.locator(".response.current")).to_have_count(1)
+    press(page, "m")
+    page.keyboard.type("Why?")
+    asked: list[str] = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    page.reload()
+    assert asked == ["beforeunload"]
+    expect(page.locator(".response.current")).to_have_count(1)
+    press(page, "e")
+    page.locator("#editor textarea").fill("Begun")
+    page.reload()
+    assert asked == ["beforeunload"] * 2

@@ -10,6 +10,8 @@ import pytest
 from django.contrib.sessions.models import Session
 from playwright.sync_api import Page, Route, expect
 
+from annotation.domain.judgement import Judgement
+from annotation.domain.practice import add_example
 from annotation.models import Membership, Project, Ranking
 from tests.browser.slates import OpenPage, bar, make_annotator, on_screen, press, stored, submit, texts_of
 from tests.browser.test_drafts import sign_in
@@ -252,3 +254,84 @@ def test_another_persons_rankings_are_left_alone(open_page: OpenPage, annotator:
     expect(page.locator("#outbox")).to_be_hidden()
     assert [url for url in requests if "/nowhere/" in url] == []
     assert page.evaluate("localStorage.getItem('preferee-outbox-1') !== null")
+
+
+def test_offline_what_is_missing_is_named_at_once(open_page: OpenPage) -> None:
+    """A reason that is too short, and an order begun and not ended under "all bad"; an empty order under it will do."""
+    page = start_with_next(open_page, make_annotator(slates=3, rationale="required", rationale_min=5))
+    token, _texts = on_screen(page)
+    problems = page.locator("#problems p")
+    with offline(page):
+        press(page, "x", "1", "2", "Control+Enter")
+        expect(problems).to_have_text([re.compile("missing still for C, D"), re.compile("at least 5 characters")])
+        expect(page.locator(".response.missing")).to_have_count(2)
+        press(page, "3", "4", "Control+Enter")
+        expect(problems).to_have_text([re.compile("at least 5 characters")])
+        expect(page.locator("[name=rationale]")).to_be_focused()
+        expect(page.locator("#outbox")).to_be_hidden()
+        page.keyboard.type("All of them are wrong.")
+        press(page, "Escape", "ArrowRight", *["0", "ArrowRight"] * 4, "Control+Enter")
+        expect(page.locator("#outbox")).to_contain_text("1 ranking waits")
+        assert on_screen(page)[0] != token
+    expect(page.locator("#outbox")).to_be_hidden()
+    assert (stored(token).all_bad, stored(token).tiers) == (True, [])
+
+
+def test_offline_it_says_whether_one_can_go_on(open_page: OpenPage) -> None:
+    page = start_with_next(open_page, make_annotator(slates=2))
+    with offline(page):
+        press(page, "1", "2", "3", "4", "Control+Enter")
+        expect(page.locator("#outbox")).to_contain_text("You can go on.")
+        press(page, "1", "2", "3", "4", "Control+Enter")
+        expect(page.locator("#outbox")).to_contain_text("2 rankings wait")
+        expect(page.locator("#outbox")).to_contain_text("No further slate is at hand; this one stays until then.")
+        expect(page.locator("#outbox")).not_to_contain_text("You can go on.")
+    expect(page.locator("main")).to_contain_text("Nothing is left for you to rank.")
+
+
+def test_undo_on_a_practice_page_brings_no_slate_into_it(open_page: OpenPage, annotator: Membership) -> None:
+    page = start_with_next(open_page, annotator)
+    add_example(
+        annotator.project,
+        messages=[{"role": "user", "content": "Why?"}],
+        responses=["Because.", "No.", "Perhaps.", "So."],
+        answer=Judgement(tiers=[[0], [1], [2], [3]]),
+        explanation="The first one answers.",
+    )
+    page.route(SUBMIT, lambda route: route.abort())
+    press(page, "1", "2", "3", "4", "Control+Enter")
+    expect(page.locator("#outbox")).to_contain_text("1 ranking waits")
+    page.goto("/projects/browser/practice/1/")
+    expect(page.locator(".response.current")).to_have_count(1)
+    token, _texts = on_screen(page)
+    press(page, "u")
+    expect(page.locator("#outbox")).to_contain_text("1 ranking waits")
+    assert on_screen(page)[0] == token
+
+
+def test_an_amendment_whose_answer_was_lost_is_sent_again_and_done(open_page: OpenPage, annotator: Membership) -> None:
+    """The second time the server says the same as the first time."""
+    page = start_with_next(open_page, annotator)
+    token, texts = on_screen(page)
+    press(page, "1", "2", "3", "4")
+    submit(page)
+    with page.expect_navigation():
+        press(page, "u")
+    expect(page.locator(".response.current")).to_have_count(1)
+    posted: list[int] = []
+
+    def lose_the_answer(route: Route) -> None:
+        if route.request.method == "GET" or posted:
+            return route.continue_()
+        posted.append(route.fetch().status)
+        route.abort()
+
+    page.route(re.compile("/amend/"), lose_the_answer)
+    press(page, "4", "Control+Enter")
+    expect(page.locator("#outbox")).to_contain_text("1 ranking waits")
+    assert Ranking.objects.count() == 2
+    page.get_by_role("button", name="Retry").click()
+    expect(page.locator(".rank-top .tag")).to_have_count(0)
+    expect(page.locator("#outbox")).to_be_hidden()
+    assert texts_of(stored(token).superseded_by) == [{texts[1]}, {texts[2]}, {texts[0], texts[3]}]
+    assert Ranking.objects.count() == 2

@@ -8,16 +8,17 @@ from datetime import timedelta
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.conf import settings
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from annotation.domain.assigning import claim_slot
 from annotation.domain.judgement import Judgement
-from annotation.domain.messages import ask
+from annotation.domain.messages import answer, ask
 from annotation.domain.practice import add_example, answer_example
 from annotation.domain.projects import publish_guidelines
 from annotation.domain.runs import queue_run, run_directory
-from annotation.models import Membership, Model, Run
+from annotation.models import Membership, Model, Ranking, Run
 from tests.annotation.factories import make_member, make_project, make_slate
 from tests.views.conftest import freeze_trainable, rank_next
 from tests.views.test_pages import REPORT
@@ -73,19 +74,43 @@ def add_metrics(run: Run, steps: range) -> None:
             file.write(json.dumps({"step": step, "time": 0.0, "loss": 1 / step, "accuracy": 0.5 + step / 100}) + "\n")
 
 
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_wrong(open_page: OpenPage, people: dict[str, Membership], scheme: str) -> None:
+def test_axe_finds_nothing_wrong(
+    open_page: OpenPage, people: dict[str, Membership], scheme: str, language: str
+) -> None:
+    """On every page, the one for signing in, the gates before ranking and an amendment among them."""
+    ranking = Ranking.objects.filter(annotator=people["annotator"]).get()
+    pages = [(people["engineer"], ENGINEER_PAGES), (people["admin"], ADMIN_PAGES), (people["annotator"], ["", "rank/"])]
+    pages += [
+        (people["annotator"], [f"rankings/{ranking.pk}/amend/"]),
+        (make_member(people["admin"].project), ["rank/"]),
+    ]
     found = []
-    for role, addresses in (("engineer", ENGINEER_PAGES), ("admin", ADMIN_PAGES), ("annotator", [""])):
-        page = open_page(people[role].user, color_scheme=scheme)
+    for member, addresses in pages:
+        page = open_page(member.user, color_scheme=scheme)
+        use_language(page, language)
         for address in addresses:
             page.goto(f"/projects/browser/{address}")
-            results = Axe().run(page, options=AXE)
-            found += [
-                (address, violation["id"], [node["html"][:120] for node in violation["nodes"]][:3])
-                for violation in results.response["violations"]
-            ]
-    assert found == []
+            assert page.locator("html").get_attribute("lang") == language
+            found += [(address, *problem) for problem in problems_of(page)]
+    page.context.clear_cookies(name=settings.SESSION_COOKIE_NAME)
+    page.goto("/login/")
+    expect(page.locator("[name=password]")).to_be_visible()
+    assert [*found, *problems_of(page)] == []
+
+
+def problems_of(page: Page) -> list[tuple[str, list[str]]]:
+    """What axe finds: its name, and where."""
+    violations = Axe().run(page, options=AXE).response["violations"]
+    return [(one["id"], [node["html"][:120] for node in one["nodes"]][:3]) for one in violations]
+
+
+def use_language(page: Page, language: str) -> None:
+    address = page.context.cookies()[0]["domain"]
+    page.context.add_cookies(
+        [{"name": settings.LANGUAGE_COOKIE_NAME, "value": language, "domain": address, "path": "/"}]
+    )
 
 
 def test_curves_grow_while_the_run_goes_on(open_page: OpenPage, people: dict[str, Membership]) -> None:
@@ -111,3 +136,50 @@ def test_a_phone_needs_no_sideways_scrolling(open_page: OpenPage, people: dict[s
     for address in ENGINEER_PAGES:
         page.goto(f"/projects/browser/{address}")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, address
+
+
+def test_a_field_whose_size_was_changed_by_hand_is_sent_under_the_policy(
+    open_page: OpenPage, people: dict[str, Membership]
+) -> None:
+    """htmx would copy the style of the old field to the new one, which the policy stops; the console stays empty."""
+    page = open_page(people["admin"].user)
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto("/projects/browser/messages/")
+    field = page.locator(".discussion textarea")
+    field.evaluate("(one) => { one.style.height = '140px'; }")
+    field.fill("And dates?")
+    page.locator(".discussion-acts button").first.click()
+    expect(page.locator(".discussion .done")).to_have_text("Sent.")
+    page.wait_for_timeout(200)
+    assert [text for text in complaints if "Content Security Policy" in text] == []
+
+
+def test_a_phone_has_the_language_and_the_whole_line_above_a_slate(
+    open_page: OpenPage, people: dict[str, Membership]
+) -> None:
+    """With new messages the figures and what is saved stand on a line of their own; tabs say that there are more."""
+    page = open_page(people["engineer"].user, viewport={"width": 390, "height": 844})
+    page.goto("/projects/browser/")
+    page.locator(".language button").click()
+    expect(page.locator("html")).to_have_attribute("lang", "zh-hans")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.locator(".language button").click()
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+    member = people["annotator"]
+    lease = claim_slot(member)
+    assert lease is not None
+    ask(member, lease_token=lease.token, text="Why?")
+    answer(people["admin"], slate=lease.slot.slate, annotator=member, text="So.")
+    page = open_page(member.user, viewport={"width": 390, "height": 844})
+    page.goto("/projects/browser/rank/")
+    expect(page.locator(".news")).to_be_visible()
+    page.locator(".response.current .tiers label").first.click()
+    expect(page.locator("#draft")).to_have_text("draft saved")
+    cut = page.locator(".rank-top > *").evaluate_all(
+        """all => all.filter((one) => one.checkVisibility() && one.textContent.trim())
+          .filter((one) => one.getBoundingClientRect().right > innerWidth || one.scrollWidth > one.clientWidth + 1)
+          .map((one) => one.outerHTML)"""
+    )
+    assert cut == []
+    expect(page.locator("#draft")).to_be_visible()

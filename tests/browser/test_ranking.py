@@ -321,3 +321,85 @@ def test_on_a_phone_one_response_fills_the_screen(open_page: OpenPage, annotator
     page.locator("#submit").tap()
     expect(page.locator("#saved")).to_have_text("saved ✓")
     assert texts_of(stored(token)) == [{texts[0]}, {texts[1]}, {texts[2], texts[3]}]
+
+
+def test_a_key_that_is_held_down_acts_once_and_only_arrows_go_on(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator)
+    token, _texts = on_screen(page)
+
+    def hold(key: str) -> None:
+        for _repeat in range(4):
+            page.keyboard.down(key)
+        page.keyboard.up(key)
+
+    for key in ("1", "=", "x"):
+        hold(key)
+    assert bar(page) == "1 A = B 2 3 4 not placed C D"
+    assert page.locator("[name=all_bad]").is_checked()
+    hold("m")
+    expect(page.locator("#message-text")).to_have_value("")
+    press(page, "Escape")
+    hold("c")
+    expect(page.locator("#compare")).to_be_visible()
+    press(page, "Escape", "x", "2", "3")
+    assert current(page) == "D"
+    hold("ArrowLeft")
+    assert current(page) == "D"  # four steps, once round
+    page.keyboard.down("Control")
+    hold("Enter")
+    page.keyboard.up("Control")
+    expect(page.locator(f"#ranking [name=token][value='{token}']")).to_have_count(0)
+    page.wait_for_load_state("networkidle")
+    expect(page.locator("#problems")).to_be_hidden()
+    assert Ranking.objects.count() == 1
+
+
+def test_caps_lock_changes_nothing_and_a_key_closes_what_it_opened(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator)
+    with_caps_lock = """(key) => document.activeElement.dispatchEvent(
+      new KeyboardEvent("keydown", {key, bubbles: true, cancelable: true}))"""
+    page.evaluate(with_caps_lock, "X")
+    assert page.locator("[name=all_bad]").is_checked()
+    page.evaluate(with_caps_lock, "C")
+    expect(page.locator("#compare")).to_be_visible()
+    press(page, "Control+c")  # copies; it is no c
+    expect(page.locator("#compare")).to_be_visible()
+    page.evaluate(with_caps_lock, "C")
+    expect(page.locator("#compare")).to_be_hidden()
+    for key, dialog in (("g", "#guidelines"), ("?", "#keys")):
+        press(page, key)
+        expect(page.locator(dialog)).to_be_visible()
+        press(page, key)
+        expect(page.locator(dialog)).to_be_hidden()
+    assert current(page) == "A"
+
+
+def test_without_single_keys_the_arrows_move_and_rank_only_in_a_row_of_tiers(
+    open_page: OpenPage, annotator: Membership
+) -> None:
+    page = start(open_page, annotator)
+    press(page, "?")
+    page.locator("#keys-on").uncheck()
+    press(page, "Escape")
+    page.reload()
+    expect(page.locator(".response.current")).to_have_count(1)
+    press(page, "ArrowRight", "ArrowRight", "ArrowLeft", "3", "ArrowDown")
+    assert current(page) == "B"
+    assert bar(page) == "1 2 3 4 not placed A B C D"
+    page.locator(".response[data-letter=B] .tiers input:checked").focus()
+    press(page, "ArrowRight")  # round from "–" to the first tier
+    assert bar(page) == "1 B 2 3 4 not placed A C D"
+    assert current(page) == "B"
+
+
+def test_an_amendment_is_confirmed_on_the_page_that_follows(open_page: OpenPage) -> None:
+    page = start(open_page, make_annotator(slates=2))
+    press(page, "1", "2", "3", "4")
+    submit(page)
+    with page.expect_navigation():
+        press(page, "u")
+    expect(page.locator(".response.current")).to_have_count(1)
+    press(page, "1")
+    with page.expect_navigation():
+        press(page, "Control+Enter")
+    expect(page.locator("#saved")).to_have_text("Amended ✓")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -197,3 +199,44 @@ def test_nothing_moves_while_a_slate_comes_and_when_the_next_one_does(
     page.wait_for_timeout(300)
     assert page.locator(".foot").bounding_box() == frame
     assert page.evaluate("window.shifts") == []
+
+
+@pytest.mark.parametrize("size", [2, 9])
+def test_a_response_that_goes_on_below_says_so_until_its_end(
+    open_page: OpenPage, annotator: Membership, size: int
+) -> None:
+    make_slate_of(annotator.project, texts=[LONG, *(f"Short {number}." for number in range(1, size))])
+    page = start(open_page, annotator)
+    long = page.locator(".response", has_text="Paragraph 0 ")
+    expect(page.locator(".response.more")).to_have_count(1)
+    expect(long).to_have_class(re.compile(r"\bmore\b"))
+    long.locator(".reader").evaluate("(one) => one.scrollTo(0, one.scrollHeight)")
+    expect(page.locator(".response.more")).to_have_count(0)
+
+
+def test_nine_responses_have_room_under_a_long_prompt(open_page: OpenPage, annotator: Membership) -> None:
+    make_slate_of(annotator.project, texts=[f"{number} {LONG}" for number in range(9)], prompt=LONG)
+    page = start(open_page, annotator, viewport={"width": 1366, "height": 800})
+    heights = page.locator(".reader").evaluate_all("all => all.map((one) => one.clientHeight)")
+    assert min(heights) >= 4 * 26, heights
+    expect(page.locator(".prompt.more")).to_have_count(1)
+
+
+@pytest.mark.parametrize("size", [3, 5, 6])
+def test_keys_beneath_a_response_are_never_cut(open_page: OpenPage, annotator: Membership, size: int) -> None:
+    """What does not fit in the line is left out as a whole; "all keys" always fits."""
+    make_slate_of(annotator.project, texts=[f"Answer {number}." for number in range(size)])
+    page = start(open_page, annotator, viewport={"width": 1280, "height": 800})
+    seen = page.locator(".response.current .hint").evaluate(
+        """(hint) => {
+          const box = hint.getBoundingClientRect();
+          return [...hint.children].map((one) => [one.innerText, one.getBoundingClientRect()])
+            .filter(([, at]) => at.top < box.top + 18).map(([text, at]) => [text, at.right <= box.right]);
+        }"""
+    )
+    assert all(whole for _text, whole in seen)
+    assert "? all keys" in [" ".join(text.split()) for text, _whole in seen]
+    if size == 5:
+        page.evaluate("document.querySelector('.responses').style.setProperty('--paper', 'red')")
+        colour = "(one) => getComputedStyle(one, '::after').backgroundColor"
+        assert page.locator(".responses").evaluate(colour) == "rgb(255, 0, 0)"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
-from playwright.sync_api import Page, expect
+import re
 
-from annotation.domain.messages import answer
+import pytest
+from playwright.sync_api import Page, Route, expect
+
+from annotation.domain.messages import answer, unread_for
+from annotation.domain.projects import publish_guidelines
 from annotation.models import Draft, Membership, PracticeExample, Ranking, SlateMessage
 from annotation.rendering import render_markdown
 from tests.annotation.factories import make_member
@@ -294,3 +297,101 @@ def test_practice_is_ranked_by_keyboard_and_leaves_nothing_behind(open_page: Ope
     expect(page.locator("main")).to_contain_text("The first one answers.")
     assert not Ranking.objects.exists()
     assert not Draft.objects.exists()
+
+
+def test_a_long_highlight_is_commented_at_once(open_page: OpenPage) -> None:
+    """The passage is higher than its box, which the browser would otherwise give the focus to, since it scrolls."""
+    annotator = make_annotator(slates=0)
+    make_slate_of(annotator.project, texts=["Long. " + "A word and another. " * 400 + "End.", "Short."])
+    page = start(open_page, annotator)
+    select(page, "Long.", "End.")
+    press(page, "h")
+    expect(page.locator("#highlight-comment")).to_be_focused()
+    page.keyboard.type("All of it.")
+    press(page, "Enter")
+    expect(page.locator(".marks .comment")).to_have_text("All of it.")
+
+
+def test_a_late_answer_to_a_message_leaves_the_next_slate_alone(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator)
+    token, _texts = on_screen(page)
+    held: list[Route] = []
+    page.route(re.compile("/rank/message/"), lambda route: held.append(route))
+    press(page, "1", "2", "3", "4", "m")
+    page.keyboard.type("Sent late")
+    press(page, "Control+Enter", "Escape")
+    page.wait_for_function("document.activeElement.closest('.response') !== null")
+    while not held:
+        page.wait_for_timeout(20)
+    press(page, "Control+Enter")
+    expect(page.locator(f"#ranking [name=token][value='{token}']")).to_have_count(0)
+    press(page, "m")
+    page.keyboard.type("About the next one")
+    with page.expect_response(re.compile("/rank/message/")):
+        held[0].continue_()
+    page.wait_for_timeout(200)
+    expect(page.locator("#message-text")).to_have_value("About the next one")
+    expect(page.locator("#thread .line")).to_have_count(0)
+    assert SlateMessage.objects.get().text == "Sent late"
+
+
+def test_what_is_typed_while_a_message_is_on_its_way_stays(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator)
+    held: list[Route] = []
+    page.route(re.compile("/rank/message/"), lambda route: held.append(route))
+    press(page, "m")
+    page.keyboard.type("First.")
+    press(page, "Control+Enter")
+    page.keyboard.type(" Second.")
+    while not held:
+        page.wait_for_timeout(20)
+    held[0].continue_()
+    expect(page.locator("#thread .line")).to_contain_text("First.")
+    expect(page.locator("#message-text")).to_have_value("Second.")
+
+
+def test_an_answer_that_is_read_at_its_slate_is_new_no_more(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator)
+    press(page, "m")
+    page.keyboard.type("Which one?")
+    press(page, "Control+Enter")
+    expect(page.locator("#thread .line")).to_have_count(1)
+    reviewer = make_member(annotator.project, role="reviewer")
+    answer(reviewer, slate=SlateMessage.objects.get().slate, annotator=annotator, text="The last one.")
+    page.reload()
+    expect(page.locator(".news")).to_have_text("1 new message")
+    expect(page.locator(".talk summary .tag")).to_have_text("answered")
+    press(page, "m")
+    expect(page.locator("#thread .line").last).to_contain_text("The last one.")
+    expect(page.locator(".news")).to_be_hidden()
+    expect(page.locator(".talk summary .tag")).to_have_count(0)
+    assert unread_for(annotator) == 0
+
+
+def test_the_ring_of_the_message_field_is_whole(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator)
+    press(page, "m")
+    room = page.evaluate(
+        """() => {
+          const field = document.getElementById("message-text").getBoundingClientRect();
+          const box = document.getElementById("thread").getBoundingClientRect();
+          return [field.left - box.left, box.right - field.right];
+        }"""
+    )
+    assert min(room) >= 4
+
+
+def test_practice_and_guidelines_end_on_their_next_action(open_page: OpenPage, annotator: Membership) -> None:
+    """The one next action has the focus, nothing is scrolled past, and the space bar scrolls until it is in sight."""
+    publish_guidelines(annotator.project, text="\n\n".join(f"Rule {number}." for number in range(90)))
+    page = open_page(annotator.user)
+    page.goto("/projects/browser/rank/")
+    button = page.get_by_role("button", name="Start ranking")
+    expect(button).to_be_focused()
+    assert page.evaluate("scrollY") == 0
+    press(page, "Space")
+    page.wait_for_function("scrollY > 100")
+    expect(page.locator("#ranking")).to_have_count(0)
+    with page.expect_navigation():
+        press(page, "Enter")
+    expect(page.locator(".response.current")).to_have_count(1)

@@ -11,14 +11,14 @@ import { ActiveClock } from "./ranking/clock.js";
 import { watchCompare } from "./ranking/compare.js";
 import { watchBoxes, watchDialogs } from "./ranking/dialogs.js";
 import * as drafts from "./ranking/drafts.js";
-import { watchEditor } from "./ranking/editor.js";
+import { tellOfBegun, watchEditor } from "./ranking/editor.js";
 import { tell as tellOfFlag } from "./ranking/flags.js";
 import { paint, watchSelection } from "./ranking/highlights.js";
 import { watchKeys } from "./ranking/keys.js";
 import { announce, articles, hideRemark, redraw, say, slate, useForm } from "./ranking/page.js";
 import { enrich, makeReachable, watchReading, watchSwipe } from "./ranking/reading.js";
 import * as sending from "./ranking/sending.js";
-import { sendMessage } from "./ranking/thread.js";
+import { beginThread, sendMessage } from "./ranking/thread.js";
 
 const clock = new ActiveClock();
 
@@ -33,6 +33,8 @@ function start(options = {}) {
   watchSwipe(answers.setCurrent);
   clock.restart(Number(slate.form.querySelector("[name=active_ms]").value));
   answers.focusResponse(0);
+  beginThread();
+  tellOfBegun();
   sending.begin(options);
   dress();
 }

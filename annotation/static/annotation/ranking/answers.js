@@ -3,7 +3,9 @@
  * A kind (tiers, choices, strength, ratings) reads and writes its own radios and says what came of it as
  * {said, isFirst, position, scale}; after a first answer the focus moves on to what is still asked.
  */
-import { article, articles, announce, letterOf, lettersOf, onDraw, positions, say, slate, touched } from "./page.js";
+import {
+  areKeysOn, article, articles, announce, letterOf, lettersOf, onDraw, positions, say, slate, touched,
+} from "./page.js";
 import * as choices from "./choices.js";
 import * as ratings from "./ratings.js";
 import * as strength from "./strength.js";
@@ -88,9 +90,11 @@ function moveOn({ position, scale }) {
 
 /* Focus ---------------------------------------------------------------------------------------------------------- */
 
+/* On its answer, where keys speak of it; else on its text, since in a row of choices the arrows would choose. */
 export function focusResponse(position) {
   setCurrent((position + slate.size) % slate.size);
-  (kind().focusTarget(slate.current) ?? article(slate.current).querySelector(".reader")).focus({ preventScroll: true });
+  const answer = areKeysOn() ? kind().focusTarget(slate.current) : null;
+  (answer ?? article(slate.current).querySelector(".reader")).focus({ preventScroll: true });
   bringIntoView();
 }
 
@@ -126,13 +130,28 @@ export function setCurrent(position) {
 
 export const best = () => kind().best();
 
-/* Positions that something is still asked of. */
+/* Positions that something is still asked of. Where all are bad, nothing need be rated or ordered; but what is ordered, is
+ * ordered as a whole.
+ */
 export function missing() {
-  const unrated = ratings.areAsked() ? positions().filter((i) => ratings.unratedAt(i).length) : [];
-  return [...new Set([...kind().missing(), ...unrated])].sort();
+  const isAllBad = slate.form.querySelector("[name=all_bad]").checked;
+  const unrated = ratings.areAsked() && !isAllBad ? positions().filter((i) => ratings.unratedAt(i).length) : [];
+  const order = slate.kind === "rating" ? [] : kind().missing();
+  const unplaced = isAllBad && order.length === slate.size ? [] : order;
+  return [...new Set([...unplaced, ...unrated])].sort();
 }
 
-export const isComplete = () => missing().length === 0 || slate.form.querySelector("[name=all_bad]").checked;
+const reason = () => slate.form.querySelector("textarea[name=rationale]");
+const fewest = () => Number(reason()?.dataset.fewest ?? 0);
+const isReasonShort = () => reason() !== null && [...reason().value.trim()].length < fewest();
+
+/* What the server would refuse this for, as sentences, where it cannot be asked. */
+export function shortcomings() {
+  const found = [];
+  if (missing().length) found.push(say("sayMissing", { letters: lettersOf(missing()) }));
+  if (isReasonShort()) found.push(say("sayReasonShort", { count: fewest() }));
+  return found;
+}
 
 export function showMissing() {
   const list = missing();
@@ -144,11 +163,8 @@ export function showMissing() {
 }
 
 function focusReason() {
-  const reason = slate.form.querySelector("textarea[name=rationale]");
-  if (reason && reason.value.trim().length < Number(reason.dataset.fewest)) reason.focus();
+  if (isReasonShort()) reason().focus();
 }
-
-export const describeMissing = () => say("sayMissing", { letters: lettersOf(missing()) });
 
 /* Changes by hand, and drawing ------------------------------------------------------------------------------------ */
 

@@ -1,6 +1,6 @@
 /* Two responses side by side, rendered as they are, with the words marked that only one of them has. */
 import { article, letterOf, lettersOf, positions, say, slate } from "./page.js";
-import { finish, open } from "./dialogs.js";
+import { open } from "./dialogs.js";
 import { markSpans, textOf } from "./text.js";
 import { compareWords, haveLittleInCommon, spansOf } from "./worddiff.js";
 
@@ -70,7 +70,6 @@ function choose(position) {
 export function watchCompare() {
   dialog()?.addEventListener("keydown", (event) => {
     const way = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (event.key === "c") return finish(dialog(), "");
     if (!way) return;
     event.preventDefault();
     const others = positions().filter((i) => i !== left);

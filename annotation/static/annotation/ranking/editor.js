@@ -1,9 +1,13 @@
 /* Corrections: a response's source in a dialog, beside it a preview and what has been changed. The form's own text area
- * (all there is without JavaScript) holds what is sent; until "Keep" nothing of it changes.
+ * (all there is without JavaScript) holds what is sent; until "Keep" nothing of it changes. What is written meanwhile is
+ * kept in this browser, and is there again when the editor is opened again.
  */
-import { announce, article, letterOf, main, onDraw, positions, remark, say, slate, sourceOf, touched } from "./page.js";
+import {
+  announce, article, letterOf, lettersOf, main, onDraw, positions, remark, say, slate, sourceOf, tokenOf, touched,
+} from "./page.js";
 import { best } from "./answers.js";
 import { finish, open } from "./dialogs.js";
+import { forgetText, keepText, keptText } from "./drafts.js";
 import { enrich } from "./reading.js";
 import { post } from "./server.js";
 import { compareWords } from "./worddiff.js";
@@ -13,24 +17,29 @@ const text = () => dialog().querySelector("textarea");
 const fieldAt = (position) => article(position).querySelector(".correction textarea");
 const sourceAt = (position) => sourceOf(fieldAt(position));
 const isChanged = (position) => fieldAt(position).value !== sourceAt(position);
-let edited = 0, warned = false;
+const nameOf = (position) => `correction-${position}`;
+const begunAt = (position) => keptText(tokenOf(), nameOf(position));
+let edited = 0, editedToken = "", warned = "";
 
 export async function editCurrent() {
   if (!fieldAt(slate.current)) return;
   const top = best();
   const isBarred = slate.form.dataset.corrections === "best" && top !== null && !top.includes(slate.current);
   if (isBarred && !isChanged(slate.current)) return remark(say("sayCorrectBest"));
-  edited = slate.current;
-  text().value = fieldAt(edited).value;
+  [edited, editedToken] = [slate.current, tokenOf()];
+  const begun = begunAt(edited);
+  text().value = begun || fieldAt(edited).value;
   dialog().querySelector("[data-letter]").textContent = letterOf(edited);
   dialog().querySelector("[data-masks]").hidden = !sourceAt(edited).includes("⟦");
-  warn(false);
   showPane("text");
+  dialog().querySelector("[data-begun]").hidden = !begun;
   const closed = open("editor");
   text().focus();
   text().setSelectionRange(0, 0);
   text().scrollTop = 0;
   const answer = await closed;
+  if (editedToken !== tokenOf()) return; // its slate was sent and gone meanwhile; the text stays kept
+  forgetText(editedToken, nameOf(edited));
   if (answer === "keep") keep(text().value);
   if (answer === "restore") keep(sourceAt(edited));
 }
@@ -41,15 +50,29 @@ function keep(value) {
   announce(say(isChanged(edited) ? "sayCorrected" : "sayNotCorrected", { letter: letterOf(edited) }));
 }
 
-/* Escape does not throw away what was written: the first one says so, the second one does. */
-function warn(on) {
-  warned = on;
-  dialog().querySelector("[data-warning]").textContent = on ? say("sayEscapeAgain") : "";
+/* Neither Escape nor Cancel throws away what was written: the first one says so, the second one does. */
+function warn(words) {
+  warned = words;
+  dialog().querySelector("[data-warning]").textContent = words && say(words);
+}
+
+/* Stop what would close the editor, where something would go with it and that was not said yet. */
+function holdBack(event, words) {
+  if (warned || text().value === fieldAt(edited).value) return;
+  event.preventDefault();
+  warn(words);
+}
+
+/* After a reload: corrections that were begun and not kept. */
+export function tellOfBegun() {
+  const begun = positions().filter((i) => fieldAt(i) && begunAt(i));
+  if (begun.length) remark(say("sayCorrectionBegun", { letters: lettersOf(begun) }));
 }
 
 const PANES = { preview: showPreview, changes: showChanges };
 
 function showPane(name) {
+  warn("");
   dialog().querySelectorAll("[role=tab]").forEach((tab) => {
     const isShown = tab.dataset.pane === name;
     tab.setAttribute("aria-selected", String(isShown));
@@ -95,12 +118,12 @@ export function watchEditor() {
     event.preventDefault(); // else it would submit the slate, once the dialog is gone
     finish(dialog(), "keep");
   });
-  dialog().addEventListener("cancel", (event) => {
-    if (warned || text().value === fieldAt(edited).value) return;
-    event.preventDefault();
-    warn(true);
+  dialog().addEventListener("cancel", (event) => holdBack(event, "sayEscapeAgain"));
+  dialog().querySelector("[data-cancel]").addEventListener("click", (event) => holdBack(event, "sayCancelAgain"));
+  text().addEventListener("input", () => {
+    warn("");
+    keepText(editedToken, nameOf(edited), text().value === fieldAt(edited).value ? "" : text().value);
   });
-  text().addEventListener("input", () => warn(false));
 }
 
 function draw() {

@@ -1,21 +1,21 @@
 /* Keys. Each does what a button or a control on the page does too. None fires in a text field, none while a dialog is
- * open, none is Backspace; keys of a single letter can be switched off, for who dictates or types by other means.
+ * open, none is Backspace; held down, only the arrows go on. Keys of a single letter or digit can be switched off, for who
+ * dictates or types by other means: the arrows, Enter and Escape stay, and in a row of choices the arrows then choose.
  */
 import { canTie, digit, focusNeighbour, focusRating, focusResponse, stepRating, tie } from "./answers.js";
-import { announce, say, slate, touched } from "./page.js";
+import { announce, areKeysOn, isCombined, KEYS_SWITCH, nameOfKey, say, slate, touched } from "./page.js";
 import { compareCurrent } from "./compare.js";
-import { boxOf, closeBoxes, isOpen, open, openBox } from "./dialogs.js";
+import { boxOf, closeBoxes, finish, isOpen, open, openBox } from "./dialogs.js";
 import { editCurrent } from "./editor.js";
 import { openFlags, toggleFlag } from "./flags.js";
 import { addHighlight } from "./highlights.js";
 import { enrich, scrollCurrent, toggleAlone, togglePrompt } from "./reading.js";
 import { skip, submit, undo } from "./sending.js";
-import { readStored, store } from "./storage.js";
+import { store } from "./storage.js";
 import { openThread, sendMessage } from "./thread.js";
 
-const SWITCH = "preferee-keys";
 const WAYS = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1 };
-const areOn = () => readStored(SWITCH) !== "off";
+let acted = null;
 
 function openSkip() {
   const box = slate.form.querySelector("#skip");
@@ -74,12 +74,11 @@ function leave() {
 const isTextField = (element) => element.matches("textarea, select, input:not([type=radio]):not([type=checkbox])");
 const actsOnEnter = (element) => element.matches("a, button, summary");
 const isArrow = (key) => key.startsWith("Arrow");
-const isCombined = ({ ctrlKey, metaKey, altKey }) => ctrlKey || metaKey || altKey;
 const wouldChange = (event) => event.key === "Enter" || isArrow(event.key) || (event.key.length === 1 && !isCombined(event));
 
 function onKey(event) {
   if (isOpen() || event.isComposing || event.defaultPrevented) return;
-  const { key, target } = event;
+  const [key, { target }] = [nameOfKey(event), event];
   if (slate.form.hasAttribute("aria-busy")) return wouldChange(event) ? event.preventDefault() : null;
   const isInTalk = target.closest(".talk");
   if (key === "Enter" && (event.ctrlKey || event.metaKey)) return handled(event, isInTalk ? sendMessage : submit);
@@ -87,7 +86,7 @@ function onKey(event) {
   if (isTextField(target)) return onTextKey(event);
   if (key === "Escape") return handled(event, leave);
   if (key === "Enter" && !actsOnEnter(target)) return handled(event, boxOf(target) ? leave : ACTS.alone);
-  if (!areOn()) return;
+  if (!areKeysOn() && (!isArrow(key) || target.closest("fieldset, .scale"))) return; // there the arrows choose
   if (boxOf(target)) return onBoxKey(event);
   if (isArrow(key) && event.shiftKey && target.closest(".scale")) return handled(event, () => stepRating(WAYS[key]));
   if (isArrow(key) && target.closest(".prompt, .strip")) return; // these scroll and choose by themselves
@@ -106,12 +105,31 @@ function onBoxKey(event) {
   const box = boxOf(event.target);
   if (!box.matches(".flags")) return;
   if (/^[1-9]$/.test(event.key)) handled(event, () => toggleFlag(box, Number(event.key)));
-  if (event.key === "f") handled(event, leave);
+  if (nameOfKey(event) === "f") handled(event, leave);
 }
 
 function handled(event, act) {
   event.preventDefault();
+  if (event.repeat && !isArrow(event.key)) return;
+  acted = event.key;
   act();
+}
+
+/* A key that is held down after it has acted does nothing more, wherever it has led: no letters in a field it opened. */
+function onRepeat(event) {
+  if (!event.repeat || event.key !== acted || isArrow(event.key)) return;
+  event.preventDefault();
+  event.stopPropagation();
+}
+
+/* What a key has opened, it closes. */
+function closeBy(key, id) {
+  const dialog = document.getElementById(id);
+  dialog?.addEventListener("keydown", (event) => {
+    if (nameOfKey(event) !== key || isCombined(event) || !areKeysOn()) return;
+    event.preventDefault();
+    finish(dialog, "");
+  });
 }
 
 function onPress(event) {
@@ -124,17 +142,22 @@ function onPress(event) {
 }
 
 export function watchKeys() {
+  document.addEventListener("keydown", onRepeat, { capture: true });
   document.addEventListener("keydown", onKey);
+  document.addEventListener("keyup", () => { acted = null; });
+  closeBy("g", "guidelines");
+  closeBy("?", "keys");
+  closeBy("c", "compare");
   document.addEventListener("click", onPress);
   // A press on the button must not take the selection away that it is about.
   document.addEventListener("pointerdown", (event) => {
     if (event.target.closest("[data-act=highlight]")) event.preventDefault();
   });
   const choice = document.getElementById("keys-on");
-  choice.checked = areOn();
-  document.documentElement.classList.toggle("keys-off", !areOn());
+  choice.checked = areKeysOn();
+  document.documentElement.classList.toggle("keys-off", !areKeysOn());
   choice.addEventListener("change", () => {
-    store(SWITCH, choice.checked ? "on" : "off");
+    store(KEYS_SWITCH, choice.checked ? "on" : "off");
     document.documentElement.classList.toggle("keys-off", !choice.checked);
   });
 }

@@ -2,7 +2,7 @@
  * so that neither a lost network nor a closed tab loses one. One is sent by one tab at a time; should two do it all the
  * same, the server takes it once, since it goes by its token.
  */
-import { main, say } from "./page.js";
+import { isPractice, main, say, tokenOf } from "./page.js";
 import { open as openDialog } from "./dialogs.js";
 import { ask } from "./server.js";
 import { forget, keysFrom, readStored, store } from "./storage.js";
@@ -60,8 +60,8 @@ async function deliver(entry) {
 }
 
 function troubleOf({ state, status }) {
-  if (state === "signed-out") return "signed-out";
-  return status ? say("sayServerTrouble", { status }) : say("sayUnreached");
+  if (state === "signed-out") return state;
+  return status ? say("sayServerTrouble", { status }) : "unreached";
 }
 
 /* Try what waits, oldest first, until one cannot be sent. */
@@ -106,11 +106,14 @@ function waitingLine(count) {
   const line = document.createElement("p");
   const isSignedOut = trouble === "signed-out";
   line.append(say(count === 1 ? "sayOneWaits" : "sayManyWait", { count }), " ");
-  line.append(isSignedOut ? say("saySignedOut") : trouble, " ");
+  line.append(isSignedOut ? say("saySignedOut") : trouble === "unreached" ? unreached() : trouble, " ");
   if (isSignedOut) line.append(signInLink(), " ");
   line.append(button("sayRetry", () => flush(), "retry"));
   return line;
 }
+
+/* One can go on where what is on the screen does not itself wait. */
+const unreached = () => `${say("sayUnreached")} ${say(holds(tokenOf()) ? "sayStays" : "sayGoOn")}`;
 
 function signInLink() {
   return Object.assign(document.createElement("a"), { href: main.dataset.login, textContent: say("saySignIn") });
@@ -119,7 +122,7 @@ function signInLink() {
 function refusedLine(entry) {
   const line = document.createElement("p");
   line.append(say("sayRefused", { problems: entry.problems.join(" ") }), " ");
-  if (entry.html) line.append(button("sayOpen", () => handlers.reopen(entry), "reopen"), " ");
+  if (entry.html && !isPractice()) line.append(button("sayOpen", () => handlers.reopen(entry), "reopen"), " ");
   line.append(button("sayDrop", () => drop(entry), "drop"));
   return line;
 }

@@ -2,11 +2,14 @@
  *
  * The form's radios, checkboxes and text areas are the only state. What is drawn besides is drawn from them.
  */
+import { readStored } from "./storage.js";
+
 export const main = document.getElementById("main");
 export const holder = document.getElementById("slate");
 const announcer = document.getElementById("announcer");
 const note = document.getElementById("note");
 const NOTE_STAYS = 4000;
+export const KEYS_SWITCH = "preferee-keys";
 let noteTimer;
 
 /* `form` is the slate on screen; `current` the position of the response that keys speak of. */
@@ -25,6 +28,13 @@ export const tokenOf = (form = slate.form) => form.querySelector("[name=token]")
 export const checkedOf = (name) => slate.form.querySelector(`input[name="${name}"]:checked`);
 export const radiosOf = (name) => [...slate.form.querySelectorAll(`input[name="${name}"]`)];
 export const isPractice = () => "practising" in slate.form.dataset;
+
+/* Whether keys of a single letter or digit do something. */
+export const areKeysOn = () => readStored(KEYS_SWITCH) !== "off";
+export const isCombined = ({ ctrlKey, metaKey, altKey }) => ctrlKey || metaKey || altKey;
+
+/* A key by the name under which it is looked up: Caps Lock changes nothing, Shift does. */
+export const nameOfKey = ({ key, shiftKey }) => (key.length === 1 && !shiftKey ? key.toLowerCase() : key);
 
 /* What a correction starts from: its field's first content, or the template beside it where a correction was in it. */
 export function sourceOf(area) {

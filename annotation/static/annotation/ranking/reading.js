@@ -42,11 +42,21 @@ export function togglePrompt(on = !prompt().classList.contains("folded")) {
   if (on) prompt().querySelector(".turns").scrollTop = 0;
 }
 
+/* A box in which text goes on below its edge says so, until its end is reached. */
+function watchMore(box, scroller) {
+  const draw = () => box.classList.toggle("more", scroller.scrollHeight - scroller.clientHeight - scroller.scrollTop > 8);
+  const sizes = new ResizeObserver(draw);
+  [scroller, ...scroller.children].forEach((one) => sizes.observe(one));
+  scroller.addEventListener("scroll", draw, { passive: true });
+}
+
 /* The prompt gives its room to the responses once one of them is read on; it comes back with p or its button. */
 export function watchReading() {
   let hasFolded = false;
+  watchMore(prompt(), prompt().querySelector(".turns"));
   articles().forEach((one) => {
     const reader = one.querySelector(".reader");
+    watchMore(one, reader);
     reader.addEventListener("scroll", () => {
       if (hasFolded || reader.scrollTop <= 40) return;
       hasFolded = true;

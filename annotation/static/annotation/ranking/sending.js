@@ -1,13 +1,14 @@
 /* Submitting, skipping, and what comes next: the slate that was fetched ahead is shown as soon as the server has said
  * that it has the ranking, or as soon as it is clear that the server cannot be reached.
  */
-import { describeMissing, isComplete, showMissing } from "./answers.js";
+import { shortcomings, showMissing } from "./answers.js";
 import { announce, articles, holder, isPractice, main, remark, say, slate, tokenOf } from "./page.js";
 import { open } from "./dialogs.js";
 import { forgetDraft, putDraft, setState } from "./drafts.js";
-import { entries, flush, hasRanked, send, strike, waiting, watchOutbox } from "./outbox.js";
+import { draw as drawOutbox, entries, flush, hasRanked, send, strike, waiting, watchOutbox } from "./outbox.js";
 import { enrich } from "./reading.js";
 import { ask, askForPiece, post } from "./server.js";
+import { isUnsent, settleMessage } from "./thread.js";
 
 const RENEW_EVERY = 4 * 60_000;
 let html = holder.innerHTML;
@@ -113,6 +114,7 @@ async function acknowledged(token, answer) {
   document.getElementById("progress").textContent = answer.progress;
   setSaved(say("saySaved"));
   if (token !== tokenOf()) return;
+  await settleMessage();
   if (answer.next || slate.form.dataset.next) return location.assign(answer.next || slate.form.dataset.next);
   await goOn();
   if (answer.rest) rest();
@@ -132,13 +134,16 @@ async function goOn() {
 /* Complete, it waits in the outbox and the next slate is gone on with, if there is one; else it stays a draft. */
 async function postpone(entry) {
   setSaved("");
-  if (!isComplete()) {
+  if (shortcomings().length) {
     strike(entry.token);
-    showProblems([describeMissing()]);
+    showProblems(shortcomings());
     return showMissing();
   }
   const ahead = await Promise.race([next, Promise.resolve(null)]);
-  if (ahead?.html && entry.token === tokenOf()) show(ahead);
+  if (!ahead?.html || entry.token !== tokenOf()) return;
+  const isToTell = isUnsent();
+  show(ahead);
+  if (isToTell) remark(say("sayMessageKept"));
 }
 
 function refuse(entry, problems) {
@@ -188,6 +193,7 @@ function show({ html: source, fragment }, following = undefined) {
   html = source;
   holder.replaceChildren(fragment);
   start({ isFetchedAhead: true, following });
+  drawOutbox();
   announce(say("sayNext", { count: articles().length }));
 }
 
@@ -200,6 +206,7 @@ async function rest() {
 
 /* Undo: the last ranking, from the outbox while it waits there, else from the server. */
 export function undo() {
+  if (isPractice()) return;
   const last = entries().at(-1);
   if (last?.html && last.token !== tokenOf()) return reopen(last);
   document.getElementById("undo-form")?.requestSubmit();
@@ -211,10 +218,10 @@ function reopen(entry) {
     fields[name] = name.startsWith("flag_") ? [...(fields[name] ?? []), value] : value;
   }
   const before = html;
-  putDraft(entry.token, fields);
-  strike(entry.token);
   const template = document.createElement("template");
   template.innerHTML = entry.html;
+  putDraft(template.content.querySelector("#ranking"), fields);
+  strike(entry.token);
   enrich(template.content);
   show({ html: entry.html, fragment: template.content }, prepare(before));
 }
