@@ -32,18 +32,18 @@ p { margin: 0 0 12px; max-width: 72ch; }
 .muted { color: var(--muted); }
 .warning { padding: 8px 12px; background: var(--warm-tint); color: var(--warm-ink); border-radius: 6px;
   max-width: none; }
-.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(152px, 1fr)); gap: 1px; margin: 16px 0;
-  background: var(--hairline); border: 1px solid var(--hairline); border-radius: 6px; overflow: hidden; }
-.figures > div { background: var(--surface); padding: 12px; }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(152px, 1fr)); margin: 16px 0;
+  overflow: hidden; background: var(--surface); border: 1px solid var(--hairline); border-radius: 6px; }
+.figures > div { padding: 12px; box-shadow: 1px 1px 0 var(--hairline); }
 .figures dt { color: var(--muted); font-size: 12px; line-height: 16px; }
 .figures dd { margin: 0; font-size: 20px; line-height: 28px; font-variant-numeric: tabular-nums; }
 .figures dd small { display: block; font-size: 12px; line-height: 16px; color: var(--muted); }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr)); gap: 16px; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); gap: 16px; }
 figure { margin: 0; padding: 12px; background: var(--surface); border: 1px solid var(--hairline); border-radius: 6px; }
 figcaption { font-weight: 600; margin-bottom: 4px; }
 figure p { font-size: 12px; line-height: 16px; color: var(--muted); margin: 4px 0 0; }
 svg { display: block; width: 100%; max-width: 440px; height: auto;
-  font: 11px system-ui, "Liberation Sans", Arial, sans-serif; }
+  font: 12px system-ui, "Liberation Sans", Arial, sans-serif; }
 svg text { fill: var(--ink); } svg .quiet { fill: var(--muted); }
 svg .axis { stroke: var(--hairline); } svg .guide { stroke: var(--line); stroke-dasharray: 3 3; }
 svg .bar { fill: var(--series-1); } svg .bar.other { fill: var(--series-2); }
@@ -51,12 +51,22 @@ svg .whisker { stroke: var(--series-1); stroke-width: 2; } svg .dot { fill: var(
 .table { overflow-x: auto; margin: 8px 0; }
 .table:focus-visible, summary:focus-visible { outline: 2px solid var(--series-1); outline-offset: 2px; }
 table { border-collapse: collapse; min-width: 100%; background: var(--surface); }
-th, td { padding: 6px 10px; text-align: left; vertical-align: top; border-bottom: 1px solid var(--hairline); }
+th, td { padding: 6px 10px; text-align: left; vertical-align: top; border-bottom: 1px solid var(--hairline);
+  overflow-wrap: normal; }
 th { font-size: 12px; line-height: 16px; color: var(--muted); font-weight: 600; white-space: nowrap; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-td.text { min-width: 220px; max-width: 420px; white-space: pre-wrap; }
+td.text { min-width: 220px; max-width: 420px; white-space: pre-wrap; overflow-wrap: anywhere; }
 details { margin: 8px 0; } summary { cursor: pointer; color: var(--muted); }
 code { font: 12px ui-monospace, Menlo, Consolas, "Liberation Mono", monospace; }
+@media (max-width: 600px) {
+  .stacked thead { display: none; }
+  .stacked, .stacked tbody, .stacked tr, .stacked td { display: block; min-width: 0; max-width: none; }
+  .stacked tr { padding: 8px 12px; border-bottom: 1px solid var(--hairline); }
+  .stacked td, .stacked td.number, .stacked td.text { padding: 2px 0; border: 0; text-align: left; min-width: 0; }
+  .stacked td::before { content: attr(data-label) " "; color: var(--muted); font-size: 12px; font-weight: 600; }
+  .stacked td.number { display: inline-block; margin-right: 12px; }
+  .stacked td.text::before { display: block; }
+}
 @media print { body { max-width: none; } figure, tr { break-inside: avoid; } }
 """
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -121,25 +131,35 @@ def plots(drawings: Iterable[Markup]) -> Markup:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, label: str, kinds: str = "") -> Markup:
-    """A table that scrolls by itself where it is too wide. kinds: a letter a column, n number, t long text, - other."""
+    """A table that scrolls by itself where it is too wide; one with long texts stands as blocks on a phone.
+
+    kinds: a letter a column, n number, t long text, - other.
+    """
     names = {"n": "number", "t": "text"}
     classes = [names.get(kind, "") for kind in kinds.ljust(len(head), "-")]
-
-    def cell(tag: str, value: Any, kind: str) -> str:
-        scope = ' scope="col"' if tag == "th" else ""
-        return f'<{tag}{scope} class="{kind}">{text(value)}</{tag}>' if kind else f"<{tag}{scope}>{text(value)}</{tag}>"
-
     top = "".join(
-        cell("th", value, kind if kind == "number" else "") for value, kind in zip(head, classes, strict=True)
+        _cell("th", value, kind="number" if kind == "number" else "", more=' scope="col"')
+        for value, kind in zip(head, classes, strict=True)
     )
     lines = [
-        "<tr>" + "".join(cell("td", value, kind) for value, kind in zip(row, classes, strict=True)) + "</tr>"
+        "<tr>"
+        + "".join(
+            _cell("td", value, kind=kind, more=f' data-label="{text(name)}"' if "t" in kinds else "")
+            for value, kind, name in zip(row, classes, head, strict=True)
+        )
+        + "</tr>"
         for row in rows
     ]
+    shape = ' class="stacked"' if "t" in kinds else ""
     return Markup(
-        f'<div class="table" tabindex="0" role="region" aria-label="{text(label)}"><table><thead><tr>{top}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>"
+        f'<div class="table" tabindex="0" role="region" aria-label="{text(label)}"><table{shape}>'
+        f"<thead><tr>{top}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
+
+
+def _cell(tag: str, value: Any, *, kind: str, more: str) -> str:
+    style = f' class="{kind}"' if kind else ""
+    return f"<{tag}{style}{more}>{text(value)}</{tag}>"
 
 
 def fold(summary: str, *, body: Markup) -> Markup:

@@ -17,15 +17,17 @@ LEFT, RIGHT, TOP, BOTTOM = 36, 12, 10, 34
 def draw_reliability(bins: Sequence[Mapping[str, Any]]) -> Markup:
     """Accuracy over confidence of each bin with its interval, and the diagonal of a calibrated model."""
     height = 300
+    floor = min(0.5, int(min((row["interval"][0] for row in bins), default=0.5) * 10) / 10)
 
     def x(value: float) -> float:
         return LEFT + (value - 0.5) / 0.5 * (WIDTH - LEFT - RIGHT)
 
     def y(value: float) -> float:
-        return TOP + (1 - value) * (height - TOP - BOTTOM)
+        return TOP + (1 - value) / (1 - floor) * (height - TOP - BOTTOM)
 
-    parts = [_line(x(0.5), y(v), x(1), y(v), "axis") for v in (0, 0.25, 0.5, 0.75, 1)]
-    parts += [_text(LEFT - 6, y(v) + 4, f"{v:g}", anchor="end") for v in (0, 0.25, 0.5, 0.75, 1)]
+    ticks = [tick / 10 for tick in range(round(floor * 10), 11) if floor >= 0.4 or tick % 2 == 0]
+    parts = [_line(x(0.5), y(tick), x(1), y(tick), "axis") for tick in ticks]
+    parts += [_text(LEFT - 6, y(tick) + 4, f"{tick:g}", anchor="end") for tick in ticks]
     parts += [_text(x(v), height - BOTTOM + 16, f"{v:g}") for v in (0.5, 0.6, 0.7, 0.8, 0.9, 1)]
     parts.append(_line(x(0.5), y(0.5), x(1), y(1), "guide"))
     for row in bins:
@@ -78,7 +80,7 @@ def draw_accuracies(rows: Sequence[Mapping[str, Any]], *, overall: float) -> Mar
         return 8 + (value - low) / (1 - low) * (WIDTH - 24)
 
     bottom = height - 20
-    ticks = [tick / 10 for tick in range(round(low * 10), 11) if round(tick - low * 10) % 2 == 0 or tick == 10]
+    ticks = [tick / 10 for tick in range(round(low * 10), 11) if tick % 2 == 0]
     parts = [_line(x(tick), TOP, x(tick), bottom, "axis") for tick in ticks]
     parts += [_text(x(tick), height - 6, f"{tick:g}") for tick in ticks]
     parts.append(_line(x(overall), TOP, x(overall), bottom, "guide"))

@@ -254,10 +254,11 @@ def _comparison(figures: Mapping[str, Any]) -> Iterator[Markup]:
         )
         for name, key in (("accuracy", "accuracy"), ("log loss", "log_loss"))
     ]
-    head = ("", "this model", found["other"], "difference", "95 % interval")
+    head = ("", "this model", "the other", "difference", "95 % interval")
     yield page.table(head, rows, label="Comparison", kinds="-nnnn")
     yield page.paragraph(
-        f"On the {found['n']} pairs that both can read. Right alone: this model {test['only_first']}, the other "
+        f"The other is {found['other']}; the figures are of the {found['n']} pairs that both can read. Right alone: "
+        f"this model {test['only_first']}, the other "
         f"{test['only_second']}; McNemar's exact test, mid-p: {test['p']:.3g}. The test takes pairs as independent; "
         "the intervals draw whole prompts, and hold where a prompt has several pairs."
     )
