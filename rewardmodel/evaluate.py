@@ -15,7 +15,7 @@ import torch
 
 from rewardmodel.chat import EncodedPair, EncodedSplit, encode_split
 from rewardmodel.compute import Compute
-from rewardmodel.data import DataError, read_pairs, text_of
+from rewardmodel.data import DataError, Judgements, read_judgements, text_of
 from rewardmodel.metrics import summarize_longer_wins, summarize_margins
 from rewardmodel.models import read_positions
 from rewardmodel.progress import Progress
@@ -40,9 +40,10 @@ def evaluate_reward_model(
 
     Raises InputError for a model that is none or a file without a usable pair.
     """
-    pairs = read_pairs(data)
+    judgements = read_heldout(data)
     model, tokenizer, compute = load_scorer(model_name, device=device, precision=precision, threads=threads)
-    split = encode_split(tokenizer, pairs=pairs, max_length=read_positions(model) or 2**31)
+    longest = read_positions(model) or 2**31
+    split = encode_split(tokenizer, pairs=judgements.pairs, max_length=longest, dropped=judgements.dropped)
     if not split.pairs:
         raise DataError(f"{data}: no usable pair; dropped {split.dropped}")
     margins = reward_margins(model, pairs=split.pairs, compute=compute, batch_size=batch_size, progress=progress)
@@ -53,6 +54,14 @@ def evaluate_reward_model(
         "device": compute.device,
         "precision": compute.precision,
     }
+
+
+def read_heldout(data: str | Path) -> Judgements:
+    """The strict comparisons of a file, and how many rows said nothing strict. Raises DataError where none did."""
+    judgements = read_judgements(data)
+    if not judgements.pairs:
+        raise DataError(f"{data}: nothing in it was judged better than another")
+    return judgements
 
 
 def reward_margins(
@@ -145,7 +154,7 @@ def compare_distributions(
     reference: Any,
     texts: Sequence[TokenText],
     compute: Compute,
-    batch_tokens: int = 1024,
+    batch_tokens: int = 512,
     progress: Progress | None = None,
     phase: str = "comparing with the reference",
 ) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rewardmodel.evaluation.logistic import Z, fit_logistic
+from rewardmodel.evaluation.logistic import fit_logistic
 from rewardmodel.evaluation.resampling import bootstrap_by_prompt, encode_prompts, percentile_interval
 from rewardmodel.metrics import as_margins, correctness, wilson_interval
 
@@ -119,5 +119,5 @@ def _summarize(margins: np.ndarray) -> dict[str, Any]:
     if not len(margins):
         return {"n": 0, "accuracy": None, "interval": None}
     right = correctness(margins)
-    interval = wilson_interval(float(right.sum()), n=len(right), z=Z)
+    interval = wilson_interval(float(right.sum()), n=len(right))
     return {"n": len(right), "accuracy": float(right.mean()), "interval": list(interval)}

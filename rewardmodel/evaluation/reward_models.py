@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from rewardmodel.chat import EncodedPair, EncodedSplit, encode_pair, encode_split
+from rewardmodel.chat import EncodedPair, encode_pair, encode_split
 from rewardmodel.compute import Compute
-from rewardmodel.data import DataError, Pair, hash_file, read_pairs, read_rows, text_of
-from rewardmodel.evaluate import longer_wins, reward_scores, summarize_pairs
+from rewardmodel.data import DataError, Pair, hash_file, read_rows, text_of
+from rewardmodel.evaluate import longer_wins, read_heldout, reward_scores, summarize_pairs
 from rewardmodel.evaluation import slices
 from rewardmodel.evaluation.calibration import describe_calibration
 from rewardmodel.evaluation.comparison import compare_margins
@@ -76,6 +76,28 @@ class _Scored:
         return self.scores[:, 0] - self.scores[:, 1]
 
 
+@dataclass(frozen=True)
+class _Reader:
+    """A loaded reward model and how it reads; `longest` is the most tokens of a conversation."""
+
+    model: Any
+    tokenizer: Any
+    compute: Compute
+    longest: int
+    batch_size: int
+    progress: Progress | None
+
+    def score(self, pairs: Sequence[EncodedPair], *, phase: str = "evaluating") -> np.ndarray:
+        return reward_scores(
+            self.model,
+            pairs=pairs,
+            compute=self.compute,
+            batch_size=self.batch_size,
+            progress=self.progress,
+            phase=phase,
+        )
+
+
 def examine_reward_model(
     model_name: str,
     *,
@@ -94,22 +116,25 @@ def examine_reward_model(
     """
     settings = settings or Settings()
     data = Path(data)
-    pairs = read_pairs(data)
+    judgements = read_heldout(data)
+    pairs = judgements.pairs
     rows = dict(read_rows(data))
     columns = _read_columns(rows, settings=settings, file=data)
     sections = _settle_sections(rows, settings=settings, file=data)
-    where = {"device": device, "precision": precision, "threads": threads}
-    paraphrased = [Variant("paraphrases", i, p) for i, pair in enumerate(pairs) for p in _reword(pair, rows, file=data)]
-    scored = _score_file(
-        model_name,
-        pairs=pairs,
-        data=data,
-        settings=settings,
-        paraphrased=paraphrased,
-        where=where,
-        batch_size=batch_size,
-        progress=progress,
-    )
+    given = [(pair, other) for pair in pairs for other in read_paraphrases(rows[pair.line], pair=pair, file=data)]
+
+    def score(name: str, *, forms: int, given: Sequence[tuple[Pair, Pair]]) -> _Scored:
+        model, tokenizer, compute = load_scorer(name, device=device, precision=precision, threads=threads)
+        longest = read_positions(model) or 2**31
+        split = encode_split(tokenizer, pairs=pairs, max_length=longest, dropped=judgements.dropped)
+        if not split.pairs:
+            raise DataError(f"{data}: no usable pair; dropped {split.dropped}")
+        reader = _Reader(model, tokenizer, compute, longest, batch_size, progress)
+        scores = reader.score(split.pairs)
+        robustness = _probe_forms(reader, pairs=split.pairs, scores=scores, most=forms, given=given) if forms else None
+        return _Scored(split.pairs, scores, split.dropped, compute, robustness)
+
+    scored = score(model_name, forms=settings.robustness_pairs, given=given)
     own = [item.pair for item in scored.pairs]
     figures = {
         "model": model_name,
@@ -126,16 +151,7 @@ def examine_reward_model(
         figures["sections"] = _describe_sections(scored, pairs=pairs, rows=rows, sections=sections)
     if compare is not None:
         gc.collect()  # the first model, before the second is loaded
-        other = _score_file(
-            compare,
-            pairs=pairs,
-            data=data,
-            settings=replace(settings, robustness_pairs=0),
-            paraphrased=[],
-            where=where,
-            batch_size=batch_size,
-            progress=progress,
-        )
+        other = score(compare, forms=0, given=[])
         figures["comparison"] = {"other": compare, **_compare(scored, other=other, file=data)}
     temperature = figures["calibration"]["temperature"]["value"]
     return Examination(
@@ -145,55 +161,32 @@ def examine_reward_model(
     )
 
 
-def _score_file(
-    model_name: str,
+def _probe_forms(
+    reader: _Reader,
     *,
-    pairs: list[Pair],
-    data: Path,
-    settings: Settings,
-    paraphrased: list[Variant],
-    where: dict[str, Any],
-    batch_size: int,
-    progress: Progress | None,
-) -> _Scored:
-    model, tokenizer, compute = load_scorer(model_name, **where)
-    longest = read_positions(model) or 2**31
-    split: EncodedSplit = encode_split(tokenizer, pairs=pairs, max_length=longest)
-    if not split.pairs:
-        raise DataError(f"{data}: no usable pair; dropped {split.dropped}")
-    scores = reward_scores(model, pairs=split.pairs, compute=compute, batch_size=batch_size, progress=progress)
-    robustness = None
-    if settings.robustness_pairs:
-        places = {id(encoded.pair): place for place, encoded in enumerate(split.pairs)}
-        sample = choose_pairs(len(split.pairs), most=settings.robustness_pairs)
-        given = [
-            Variant(item.name, places[id(pairs[item.place])], item.pair)
-            for item in paraphrased
-            if id(pairs[item.place]) in places
-        ]
-        variants, left_out = _encode_variants(
-            tokenizer, pairs=split.pairs, variants=[*_transform(split.pairs, sample=sample), *given], longest=longest
-        )
-        changed = reward_scores(
-            model,
-            pairs=[encoded for _, encoded in variants],
-            compute=compute,
-            batch_size=batch_size,
-            progress=progress,
-            phase="other forms",
-        )
-        turned = [
-            replace(item, chosen_ids=item.rejected_ids, rejected_ids=item.chosen_ids)
-            for item in (split.pairs[i] for i in sample[:TURNED_ROUND])
-        ]
-        mirrored = reward_scores(model, pairs=turned, compute=compute, batch_size=max(1, batch_size // 4))
-        robustness = _describe_robustness(scores, variants=[v for v, _ in variants], changed=changed, left_out=left_out)
-        differences = scores[sample[:TURNED_ROUND]] - mirrored[:, ::-1]
-        robustness["order"] = {
-            "n": len(turned),
-            "largest_difference": float(np.abs(differences[:, 0] - differences[:, 1]).max()),
-        }
-    return _Scored(split.pairs, scores, split.dropped, compute, robustness)
+    pairs: Sequence[EncodedPair],
+    scores: np.ndarray,
+    most: int,
+    given: Sequence[tuple[Pair, Pair]],
+) -> dict[str, Any]:
+    """Score some pairs in other forms, and some turned round. given: (pair of the file, the same reworded)."""
+    sample = choose_pairs(len(pairs), most=most)
+    places = {id(encoded.pair): place for place, encoded in enumerate(pairs)}
+    variants = [*_transform(pairs, sample=sample)]
+    variants += [Variant("paraphrases", places[id(pair)], other) for pair, other in given if id(pair) in places]
+    kept, left_out = _encode_variants(reader, pairs=pairs, variants=variants)
+    changed = reader.score([encoded for _, encoded in kept], phase="other forms")
+    few = sample[:TURNED_ROUND]
+    turned = [replace(pairs[i], chosen_ids=pairs[i].rejected_ids, rejected_ids=pairs[i].chosen_ids) for i in few]
+    mirrored = replace(reader, batch_size=max(1, reader.batch_size // 4)).score(turned, phase="turned round")
+    negated = mirrored[:, 1] - mirrored[:, 0]
+    return {
+        "forms": _describe_forms(scores, variants=[variant for variant, _ in kept], changed=changed, left_out=left_out),
+        "order": {
+            "n": len(few),
+            "largest_difference": float(np.abs(scores[few, 0] - scores[few, 1] - negated).max()),
+        },
+    }
 
 
 def _describe_pairs(scored: _Scored) -> dict[str, Any]:
@@ -272,8 +265,9 @@ def _check_share(value: Any, *, file: Path, line: int) -> float | None:
 def _read_columns(rows: Mapping[int, dict[str, Any]], *, settings: Settings, file: Path) -> dict[str, dict[int, Any]]:
     """{column: {line: value}} of the asked columns, and of `category` where the rows have it."""
     asked = list(dict.fromkeys(settings.slices))
-    if "category" not in asked and any(row.get("category") is not None for row in rows.values()):
-        asked.append("category")
+    categories = [row.get("category") for row in rows.values()]
+    if any(value is not None for value in categories) and not any(isinstance(v, dict | list) for v in categories):
+        asked = list(dict.fromkeys([*asked, "category"]))
     columns = {name: {line: _look_up(row, name) for line, row in rows.items()} for name in asked}
     for name, values in columns.items():
         if all(value is None for value in values.values()):
@@ -304,10 +298,6 @@ def _slice_by_columns(scored: _Scored, *, columns: dict[str, dict[int, Any]]) ->
         yield {"by": name, "rows": slices.accuracy_by(labels, margins=scored.margins, order=order)}
 
 
-def _reword(pair: Pair, rows: Mapping[int, dict[str, Any]], *, file: Path) -> list[Pair]:
-    return read_paraphrases(rows[pair.line], pair=pair, file=file)
-
-
 def _transform(pairs: Sequence[EncodedPair], *, sample: Sequence[int]) -> Iterator[Variant]:
     for name, transform in TRANSFORMATIONS.items():
         for place in sample:
@@ -315,17 +305,17 @@ def _transform(pairs: Sequence[EncodedPair], *, sample: Sequence[int]) -> Iterat
 
 
 def _encode_variants(
-    tokenizer: Any, *, pairs: Sequence[EncodedPair], variants: Sequence[Variant], longest: int
+    reader: _Reader, *, pairs: Sequence[EncodedPair], variants: Sequence[Variant]
 ) -> tuple[list[tuple[Variant, EncodedPair]], dict[str, Counter[str]]]:
     """The variants that read otherwise and fit, and how many of each name were left out and why."""
     kept = []
     left_out: dict[str, Counter[str]] = defaultdict(Counter)
     for variant in variants:
-        encoded = encode_pair(tokenizer, pair=variant.pair)
+        encoded = encode_pair(reader.tokenizer, pair=variant.pair)
         before = pairs[variant.place]
         if _whole(encoded) == _whole(before):
             left_out[variant.name]["unchanged"] += 1
-        elif encoded.length > longest:
+        elif encoded.length > reader.longest:
             left_out[variant.name]["too_long"] += 1
         else:
             kept.append((variant, encoded))
@@ -336,10 +326,11 @@ def _whole(pair: EncodedPair) -> tuple[list[int], list[int]]:
     return pair.prompt_ids + pair.chosen_ids, pair.prompt_ids + pair.rejected_ids
 
 
-def _describe_robustness(
+def _describe_forms(
     scores: np.ndarray, *, variants: Sequence[Variant], changed: np.ndarray, left_out: Mapping[str, Counter[str]]
-) -> dict[str, Any]:
-    names = list(dict.fromkeys([*(variant.name for variant in variants), *left_out]))
+) -> list[dict[str, Any]]:
+    present = {variant.name for variant in variants} | set(left_out)
+    names = [name for name in (*TRANSFORMATIONS, "paraphrases") if name in present]
     forms = []
     for name in names:
         own = [i for i, variant in enumerate(variants) if variant.name == name]
@@ -350,7 +341,7 @@ def _describe_robustness(
             # One side or the prompt was reworded at a time: these compare forms that stand on both sides.
             figures = {key: value for key, value in figures.items() if key not in ("easy", "hard")}
         forms.append({"name": name, **figures, "left_out": dict(left_out.get(name, {}))})
-    return {"forms": forms}
+    return forms
 
 
 def _rows_right(scored: _Scored, *, pairs: Sequence[Pair]) -> tuple[dict[int, float], int]:
@@ -390,6 +381,8 @@ def _settle_sections(rows: Mapping[int, dict[str, Any]], *, settings: Settings, 
         if not isinstance(row.get("subset"), str):
             found = repr(row.get("subset"))
             raise DataError(f"{file}, line {line}, subset: expected a string as in other rows, found {found:.60}")
+        if "responses" in row:
+            raise DataError(f"{file}, line {line}, subset: a ranking has none; give chosen and rejected responses")
     return settle_sections([row["subset"] for row in rows.values()], given=given, file=file)
 
 

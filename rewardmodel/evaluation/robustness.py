@@ -116,15 +116,21 @@ def read_paraphrases(row: dict[str, Any], *, pair: Pair, file: str | Path) -> li
     if given is None:
         return []
     where = f"{file}, line {pair.line}, paraphrases"
+    if "responses" in row or (isinstance(row.get("chosen"), list) and isinstance(row["chosen"][0], str)):
+        raise DataError(f"{where}: only a row of one chosen and one rejected response can have them")
     if not isinstance(given, dict):
         raise DataError(f"{where}: expected an object with chosen, rejected or prompt, found {given!r:.60}")
+    # A row whose `p` lies below 1/2 was turned round when it was read.
+    probability = row.get("p")
+    was_turned = probability is not None and probability < 0.5
+    sides = {"chosen": "rejected", "rejected": "chosen"} if was_turned else {}
     pairs = []
     for key, texts in given.items():
         if key not in ("chosen", "rejected", "prompt"):
             raise DataError(f"{where}.{key}: unknown; known are chosen, rejected, prompt")
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise DataError(f"{where}.{key}: expected a list of strings, found {texts!r:.60}")
-        pairs += [_reword(pair, key=key, text=text) for text in texts]
+        pairs += [_reword(pair, key=sides.get(key) or key, text=text) for text in texts]
     return pairs
 
 

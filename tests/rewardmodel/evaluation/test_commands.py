@@ -106,6 +106,23 @@ def test_a_model_beside_itself_and_no_other_forms(
     assert figures["comparison"]["accuracy"] == [figures["accuracy"]] * 2
 
 
+def test_rankings_give_their_pairs_and_what_has_no_order_is_counted(
+    tmp_path: Path, reward_run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A ranking of three with two level: two strict pairs, one tie. One without an order. One pair with p 1/2."""
+    texts = [f"{GOOD_WORD} sat", "sat on", "a mat"]
+    rows = [
+        {"prompt": "the cat", "responses": texts, "ranks": [1, 2, 2], "category": ["not", "plain"]},
+        {"prompt": "the cat", "responses": texts, "ranks": []},
+        {"prompt": "the cat", "chosen": "sat", "rejected": "on", "p": 0.5},
+    ]
+    assert evaluate(reward_run, write_rows(tmp_path / "r.jsonl", rows), "--json") == 0
+    figures = read_last(capsys)
+    assert (figures["n"], figures["n_prompts"]) == (2, 1)
+    assert figures["dropped"] == {"too_long": 0, "identical": 0, "tied": 2, "unordered": 1}
+    assert figures["interval_by_prompt"] is None
+
+
 def test_the_training_file_is_known_again(
     reward_run: RunDir, tiny_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -92,6 +92,19 @@ def test_paraphrases_reword_one_thing_at_a_time() -> None:
     ]
 
 
+def test_paraphrases_of_a_row_that_was_turned_round_change_sides_with_it() -> None:
+    """p below 1/2: what the row calls chosen is the pair's rejected response."""
+    for p in (0.0, 0.2):
+        reworded = read_paraphrases({"p": p, "paraphrases": {"chosen": ["B"]}}, pair=PAIR, file="f")
+        assert [(pair.chosen, pair.rejected[0]["content"]) for pair in reworded] == [(PAIR.chosen, "B")]
+
+
+def test_a_row_of_several_responses_cannot_have_paraphrases() -> None:
+    for row in ({"responses": ["a", "b"]}, {"chosen": ["a"]}):
+        with pytest.raises(DataError, match="line 7, paraphrases: only a row of one chosen and one rejected"):
+            read_paraphrases({**row, "paraphrases": {"chosen": ["B"]}}, pair=PAIR, file="f")
+
+
 @pytest.mark.parametrize(
     ("given_", "message"),
     [
