@@ -77,7 +77,7 @@ def draw_accuracies(rows: Sequence[Mapping[str, Any]], *, overall: float) -> Mar
     low = min(0.4, int(min(bounds, default=0.4) * 10) / 10)
 
     def x(value: float) -> float:
-        return 8 + (value - low) / (1 - low) * (WIDTH - 24)
+        return 14 + (value - low) / (1 - low) * (WIDTH - 28)
 
     bottom = height - 20
     ticks = [tick / 10 for tick in range(round(low * 10), 11) if tick % 2 == 0]
