@@ -1,4 +1,4 @@
-"""The command line: train, run, evaluate, score, generate.
+"""The command line: train, run, evaluate, evaluate-policy, score, generate.
 
 Exit codes: 0 done, 1 failed, 2 bad spec, data or model, 3 another process works on the directory, 4 cancelled.
 The progress bar goes to stderr, results to stdout.
@@ -30,7 +30,7 @@ from rewardmodel.contract import (
     spec_to_dict,
 )
 from rewardmodel.jobs import EXIT_CODES, resolve_paths, run_job
-from rewardmodel.rundir import RunDir, RunDirBusyError, write_text
+from rewardmodel.rundir import RunDir, RunDirBusyError, write_json, write_text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,10 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("run_dir", type=Path)
     run.set_defaults(command=_run)
 
-    evaluate = commands.add_parser("evaluate", help="accuracy of a reward model on pairs {prompt, chosen, rejected}")
-    _add_model_arguments(evaluate, data="DATA.jsonl")
-    evaluate.add_argument("--json", action="store_true", help="one JSON object on the last line")
-    evaluate.set_defaults(command=_evaluate)
+    _add_evaluate(commands)
+    _add_evaluate_policy(commands)
 
     score = commands.add_parser("score", help="a reward model's scores of rows {prompt, response}")
     _add_model_arguments(score, data="DATA.jsonl")
@@ -87,6 +85,44 @@ def build_parser() -> argparse.ArgumentParser:
     generate.add_argument("--seed", type=int, default=0)
     generate.set_defaults(command=_generate)
     return parser
+
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate = commands.add_parser("evaluate", help="a reward model on held-out pairs {prompt, chosen, rejected}")
+    _add_model_arguments(evaluate, data="DATA.jsonl")
+    evaluate.add_argument("--compare", metavar="MODEL", help="another reward model, on the same pairs")
+    evaluate.add_argument(
+        "--slice", action="append", default=[], metavar="FIELD", help="also accuracy by this column; may be repeated"
+    )
+    evaluate.add_argument(
+        "--sections", type=Path, metavar="FILE", help="JSON {section: [subset, …]} in place of RewardBench's"
+    )
+    evaluate.add_argument(
+        "--robustness-pairs", type=int, default=100, metavar="N", help="pairs scored again in other forms; 0: none"
+    )
+    evaluate.add_argument("--card", action="store_true", help="put the figures into the model's card (README.md)")
+    _add_report_arguments(evaluate)
+    evaluate.set_defaults(command=_evaluate)
+
+
+def _add_evaluate_policy(commands: Any) -> None:
+    policy = commands.add_parser("evaluate-policy", help="a policy beside its reference, by a held-out reward model")
+    _add_model_arguments(policy, data="PROMPTS.jsonl")
+    policy.add_argument("--reference", required=True, metavar="MODEL", help="what the policy was trained from")
+    policy.add_argument("--reward-model", required=True, metavar="MODEL", help="the judge; not the one trained against")
+    policy.add_argument("--n", type=int, default=2, help="responses a prompt")
+    policy.add_argument("--max-new-tokens", type=int, default=128)
+    policy.add_argument("--temperature", type=float, default=1.0, help="1 with top-p 1: the KL is the policy's own")
+    policy.add_argument("--top-p", type=float, default=1.0)
+    policy.add_argument("--seed", type=int, default=0)
+    _add_report_arguments(policy)
+    policy.set_defaults(command=_evaluate_policy)
+
+
+def _add_report_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="one JSON object on the last line")
+    command.add_argument("--html", type=Path, metavar="FILE", help="a report in one file")
+    command.add_argument("--out", type=Path, metavar="DIR", help="figures and rows as JSON and JSONL")
 
 
 def _add_model_arguments(command: argparse.ArgumentParser, *, data: str) -> None:
@@ -170,25 +206,94 @@ def _cancelled_by_signals(run: RunDir) -> Iterator[None]:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from rewardmodel.evaluate import evaluate_reward_model
+    if arguments.robustness_pairs < 0:
+        raise InputError(f"--robustness-pairs: must be at least 0, got {arguments.robustness_pairs}")
+    from rewardmodel.evaluation.card_section import render_section, write_section
+    from rewardmodel.evaluation.report import render_report
+    from rewardmodel.evaluation.reward_models import Settings, examine_reward_model
+    from rewardmodel.models import resolve_model
     from rewardmodel.progress import Progress
 
     with Progress() as progress:
-        figures = evaluate_reward_model(
+        found = examine_reward_model(
             arguments.model,
             data=arguments.data,
+            compare=arguments.compare,
+            settings=Settings(
+                slices=tuple(arguments.slice),
+                sections=arguments.sections,
+                robustness_pairs=arguments.robustness_pairs,
+            ),
             device=arguments.device,
             precision=arguments.precision,
             threads=arguments.threads,
             batch_size=arguments.batch_size,
             progress=progress,
         )
+    figures = found.figures
+    if arguments.html:
+        write_text(arguments.html, render_report(figures, surprises=found.surprises))
+    if arguments.out:
+        write_json(arguments.out / "figures.json", figures)
+        _write_rows(arguments.out / "surprises.jsonl", found.surprises)
+        _write_rows(arguments.out / "margins.jsonl", found.margins)
+        write_text(arguments.out / "card.md", render_section(figures))
+    if arguments.card:
+        write_section(resolve_model(arguments.model) / "README.md", figures=figures)
     if arguments.json:
         print(json.dumps(figures, ensure_ascii=False))
     else:
         low, high = figures["interval"]
         print(f"accuracy {figures['accuracy']:.3f} ({low:.3f} to {high:.3f}) on {figures['n']} pairs")
         print(f"longer response wins: {figures['baselines']['longer_wins']['accuracy']:.3f}")
+    return _print_warnings(figures)
+
+
+def _evaluate_policy(arguments: argparse.Namespace) -> int:
+    spec = GenerateSpec(
+        prompts=str(arguments.data),
+        model=arguments.model,
+        **{
+            name: getattr(arguments, name)
+            for name in ("n", "max_new_tokens", "temperature", "top_p", "batch_size", "seed")
+        },
+    )
+    from rewardmodel.evaluation.policies import examine_policy
+    from rewardmodel.evaluation.policy_report import render_policy_report
+    from rewardmodel.generate import read_sampling
+    from rewardmodel.progress import Progress
+
+    with Progress() as progress:
+        found = examine_policy(
+            arguments.model,
+            prompts=arguments.data,
+            reference=arguments.reference,
+            reward_model=arguments.reward_model,
+            sampling=read_sampling(spec),
+            device=arguments.device,
+            precision=arguments.precision,
+            threads=arguments.threads,
+            progress=progress,
+        )
+    figures = found.figures
+    if arguments.html:
+        write_text(arguments.html, render_policy_report(figures, samples=found.samples))
+    if arguments.out:
+        write_json(arguments.out / "figures.json", figures)
+        _write_rows(arguments.out / "samples.jsonl", found.samples)
+    if arguments.json:
+        print(json.dumps(figures, ensure_ascii=False))
+    else:
+        bounds = figures["interval"]
+        told = f" ({bounds[0]:.3f} to {bounds[1]:.3f})" if bounds else ""
+        print(f"win rate {figures['win_rate']:.3f}{told} on {figures['prompts']} prompts")
+        print(f"at equal lengths: {figures['length_controlled']['win_rate']:.3f}")
+    return _print_warnings(figures)
+
+
+def _print_warnings(figures: dict[str, Any]) -> int:
+    for warning in figures["warnings"]:
+        print(f"rewardmodel: {warning}", file=sys.stderr)
     return 0
 
 

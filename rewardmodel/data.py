@@ -2,7 +2,8 @@
 
 Every fault names file, line and field. Nothing is repaired: a row is as TRL's formats allow or it is refused.
 Pairs may come as messages or as strings, with the prompt apart or (implicit) as the beginning both sides share.
-Rankings (`contract.RankingRow`) give all their strict pairs; a file may hold both kinds of rows.
+Rankings (`contract.RankingRow`) give all their strict pairs; a file may hold both kinds of rows, and rows whose chosen
+and rejected are lists of texts: each chosen one is before each rejected one.
 """
 
 from __future__ import annotations
@@ -342,6 +343,8 @@ def _parse_row(row: dict[str, Any], *, place: _Place, margins: Mapping[str, floa
         raise place.fault("weight", f"expected at least 0, found {weight}")
     if "responses" in row:
         return _parse_ranking(row, place=place, margin=margin, weight=weight)
+    if _is_list_of_texts(row.get("chosen")) or _is_list_of_texts(row.get("rejected")):
+        return _parse_best_of(row, place=place, margin=margin, weight=weight)
     return [_parse_pair(row, place=place, margin=margin, weight=weight)]
 
 
@@ -402,6 +405,24 @@ def _parse_pair(row: dict[str, Any], *, place: _Place, margin: float | None, wei
         probability=max(probability, 1 - probability),
         group_id=_read_group(row, place=place),
     )
+
+
+def _parse_best_of(row: dict[str, Any], *, place: _Place, margin: float | None, weight: float) -> list[Pair]:
+    """Every chosen text before every rejected one: rows in the shape of RewardBench 2. They share a group."""
+    for side in ("chosen", "rejected"):
+        if not _is_list_of_texts(row.get(side)):
+            raise place.fault(side, f"expected a list of texts, as on the other side, found {_show(row.get(side))}")
+    if "prompt" not in row:
+        raise place.fault("prompt", "missing; rows of several responses need it")
+    return [
+        _parse_pair({**row, "chosen": chosen, "rejected": rejected}, place=place, margin=margin, weight=weight)
+        for chosen in row["chosen"]
+        for rejected in row["rejected"]
+    ]
+
+
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
 
 
 def _read_group(row: dict[str, Any], *, place: _Place) -> str:

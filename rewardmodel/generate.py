@@ -47,13 +47,18 @@ class _Job:
 
 @dataclass(frozen=True)
 class Response:
-    """One response made. finish_reason is "eos" where the model ended it, "length" where the limit did."""
+    """One response made. finish_reason is "eos" where the model ended it, "length" where the limit did.
+
+    prompt_ids, ids: the tokens of the prompt and those drawn, n_tokens of them with the end; no part of a row.
+    """
 
     prompt: int
     index: int
     text: str
     finish_reason: str
     n_tokens: int
+    prompt_ids: tuple[int, ...]
+    ids: tuple[int, ...]
 
     def to_row(self, *, prompt_id: str) -> dict[str, Any]:
         """The row of responses.jsonl."""
@@ -211,13 +216,16 @@ def _configure(sampling: Sampling, *, pad_id: int, stops: list[int]) -> Generati
 
 def _read_response(job: _Job, *, new: list[int], tokenizer: Any, stops: list[int]) -> Response:
     end = next((i for i, token in enumerate(new) if token in stops), None)
+    n_tokens = len(new) if end is None else end + 1
     text = tokenizer.decode(new[:end], skip_special_tokens=True)
     return Response(
         prompt=job.prompt,
         index=job.index,
         text=text,
         finish_reason="length" if end is None else "eos",
-        n_tokens=len(new) if end is None else end + 1,
+        n_tokens=n_tokens,
+        prompt_ids=job.ids,
+        ids=tuple(new[:n_tokens]),
     )
 
 

@@ -15,15 +15,25 @@ import numpy as np
 Interval = tuple[float, float]
 
 
-def pairwise_accuracy(margins: Sequence[float]) -> float:
+def pairwise_accuracy(margins: Sequence[float] | np.ndarray) -> float:
     """Share of margins above 0, ties half. margins: (n,), n >= 1. Raises ValueError for none or for NaN."""
-    return float(np.mean(_correctness(margins)))
+    return float(np.mean(correctness(margins)))
 
 
-def log_loss(margins: Sequence[float]) -> float:
+def log_loss(margins: Sequence[float] | np.ndarray) -> float:
     """Mean of -log sigmoid(margin), in nats: the Bradley-Terry loss of the pairs. margins: (n,), n >= 1."""
-    values = _as_margins(margins)
+    values = as_margins(margins)
     return float(np.mean(np.logaddexp(0.0, -values)))
+
+
+def brier_score(margins: Sequence[float] | np.ndarray) -> float:
+    """Mean of (1 - sigmoid(margin))^2 (Brier 1950), 0 to 1: a coin's is 0.25. margins: (n,), n >= 1."""
+    return float(np.mean(sigmoid(-as_margins(margins)) ** 2))
+
+
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    """1 / (1 + e^-x) of any shape, without overflow."""
+    return np.exp(-np.logaddexp(0.0, -values))
 
 
 def wilson_interval(successes: float, *, n: int, z: float = 1.959963984540054) -> Interval:
@@ -40,14 +50,14 @@ def wilson_interval(successes: float, *, n: int, z: float = 1.959963984540054) -
 
 
 def bootstrap_interval_by_prompt(
-    margins: Sequence[float], *, prompt_ids: Sequence[str], draws: int = 2000, seed: int = 0
+    margins: Sequence[float] | np.ndarray, *, prompt_ids: Sequence[str], draws: int = 2000, seed: int = 0
 ) -> Interval | None:
     """95 % percentile interval of the accuracy when whole prompts are drawn again (cluster bootstrap).
 
     Pairs of one prompt share its difficulty, and those of one ranking share responses, so the interval over prompts
     is the honest one. margins, prompt_ids: (n,). None for fewer than two prompts: nothing can be said of others then.
     """
-    correct = _correctness(margins)
+    correct = correctness(margins)
     if len(prompt_ids) != len(correct):
         raise ValueError(f"{len(correct)} margins but {len(prompt_ids)} prompt ids")
     codes = np.unique(np.asarray(prompt_ids), return_inverse=True)[1]
@@ -150,9 +160,9 @@ def summarize_losses(
     return {"loss": loss, "interval": list(interval) if interval else None, "perplexity": math.exp(min(loss, 700.0))}
 
 
-def summarize_margins(margins: Sequence[float], *, prompt_ids: Sequence[str]) -> dict[str, Any]:
+def summarize_margins(margins: Sequence[float] | np.ndarray, *, prompt_ids: Sequence[str]) -> dict[str, Any]:
     """{n, n_prompts, accuracy, interval, interval_by_prompt, log_loss} of some pairs, ready for JSON."""
-    correct = _correctness(margins)
+    correct = correctness(margins)
     by_prompt = bootstrap_interval_by_prompt(margins, prompt_ids=prompt_ids)
     return {
         "n": len(correct),
@@ -167,14 +177,15 @@ def summarize_margins(margins: Sequence[float], *, prompt_ids: Sequence[str]) ->
 def summarize_longer_wins(lengths: Sequence[tuple[int, int]]) -> dict[str, Any]:
     """{accuracy, interval} of calling the longer one better. lengths: (chosen, rejected) characters, equal half."""
     margins = [float(chosen - rejected) for chosen, rejected in lengths]
-    successes = float(_correctness(margins).sum())
+    successes = float(correctness(margins).sum())
     return {
         "accuracy": pairwise_accuracy(margins),
         "interval": list(wilson_interval(successes, n=len(margins))),
     }
 
 
-def _as_margins(margins: Sequence[float]) -> np.ndarray:
+def as_margins(margins: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Margins as an array, (n,). Raises ValueError for none, or for one that is no finite number."""
     values = np.asarray(margins, dtype=np.float64)
     if values.ndim != 1 or len(values) == 0:
         raise ValueError("need at least one margin")
@@ -183,6 +194,6 @@ def _as_margins(margins: Sequence[float]) -> np.ndarray:
     return values
 
 
-def _correctness(margins: Sequence[float]) -> np.ndarray:
+def correctness(margins: Sequence[float] | np.ndarray) -> np.ndarray:
     """1 for a margin above 0, 0.5 for a tie, 0 below. (n,) -> (n,)"""
-    return (np.sign(_as_margins(margins)) + 1) / 2
+    return (np.sign(as_margins(margins)) + 1) / 2
