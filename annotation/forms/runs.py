@@ -118,7 +118,7 @@ def field_of(description: Any) -> forms.Field:
     """The form field for one described setting."""
     common: dict[str, Any] = {
         "label": LABELS.get(description.name, description.name.replace("_", " ")),
-        "help_text": description.help,
+        "help_text": _(description.help),  # its sentences are in run_helps
         "required": False,
         "initial": description.default,
     }

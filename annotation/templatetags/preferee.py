@@ -22,14 +22,14 @@ def may(membership: Membership | None, action: str) -> bool:
 
 @register.filter
 def percent(value: float | str | None) -> str:
-    """0.7312 becomes "73.1 %", nothing (None, or what a template makes of it) becomes "–"."""
-    return f"{value * 100:.1f} %" if isinstance(value, int | float) else "–"
+    """0.7312 becomes "73.1 %", nothing (None, NaN, or what a template makes of it) becomes "–"."""
+    return f"{value * 100:.1f} %" if isinstance(value, int | float) and math.isfinite(value) else "–"
 
 
 @register.filter
 def decimals(value: float | str | None, places: int = 3) -> str:
     """A number with a fixed count of decimals, "–" where there is none."""
-    return f"{value:.{places}f}" if isinstance(value, int | float) else "–"
+    return f"{value:.{places}f}" if isinstance(value, int | float) and math.isfinite(value) else "–"
 
 
 @register.filter

@@ -19,7 +19,9 @@ from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 
+from annotation import runner
 from annotation.domain.assigning import claim_slot
+from annotation.forms.run_helps import HELP_TEXTS
 from tests.annotation.factories import make_member, make_project, make_slate
 
 CATALOGUE = Path(settings.LOCALE_PATHS[0]) / "zh_Hans" / "LC_MESSAGES"
@@ -195,3 +197,9 @@ def test_other_readers_get_english() -> None:
     page = Client().get(reverse("login")).content.decode()
     assert '<html lang="en">' in page
     assert "<h1>Sign in</h1>" in page
+
+
+def test_what_the_library_says_of_its_settings_can_be_translated() -> None:
+    """Every sentence beside a field of a run form is among those that are translated, and no other is."""
+    shown = {description.help for method in runner.PERSON_FIELDS for description in runner.form_fields(method)}
+    assert set(HELP_TEXTS) == shown

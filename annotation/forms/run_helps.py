@@ -1,0 +1,27 @@
+"""The training library's words on the settings that forms show, named here so that they can be translated.
+
+The library knows no translation; `field_of` looks its sentences up. A test holds the two together.
+"""
+
+from __future__ import annotations
+
+from django.utils.translation import gettext_noop
+
+HELP_TEXTS = (
+    gettext_noop("lora trains adapters, merged at the end."),
+    gettext_noop("Peak learning rate; unset: a default of the method and tuning."),
+    gettext_noop("Passes over the training rows."),
+    gettext_noop("Optimizer steps; overrides epochs."),
+    gettext_noop("Pairs (sft, kto: rows) a step and device."),
+    gettext_noop("Tokens of prompt and response together; what is longer is dropped and counted."),
+    gettext_noop("Seed of everything random in the run."),
+    gettext_noop("bfd: rows of max_length filled with whole conversations that do not see each other (best fit)."),
+    gettext_noop("Strength of the pull towards the reference; unset: 0.1, for simpo 2."),
+    gettext_noop("Strength of the pull towards the reference model."),
+    gettext_noop("Rows a step and device; the KL term is estimated within them."),
+    gettext_noop("Responses a prompt."),
+    gettext_noop("Longest response in tokens."),
+    gettext_noop("0: greedy, the likeliest token each time."),
+    gettext_noop("Sample from the likeliest tokens that hold this mass."),
+    gettext_noop("Responses scored at once."),
+)
