@@ -30,7 +30,8 @@ from rewardmodel.contract import (
     spec_to_dict,
 )
 from rewardmodel.jobs import EXIT_CODES, resolve_paths, run_job
-from rewardmodel.rundir import RunDir, RunDirBusyError, write_text
+from rewardmodel.ranks import joined_ranks
+from rewardmodel.rundir import ObservedRun, RunDir, RunDirBusyError, write_text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -132,18 +133,23 @@ def _build_loader() -> Any:
 def _train(arguments: argparse.Namespace) -> int:
     spec = read_spec_file(arguments.spec)
     directory = arguments.run_dir or Path("runs") / f"{spec.method}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return _run_in(RunDir(directory).create(spec_to_dict(spec)))
+    with joined_ranks() as ranks:
+        path = ranks.from_first(lambda: RunDir(directory).create(spec_to_dict(spec)).path)
+        return _run_in(RunDir(path) if ranks.first else ObservedRun(path))
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    run = RunDir(arguments.run_dir)
-    run.read_spec()
-    return _run_in(run)
+    with joined_ranks() as ranks:
+        run = RunDir(arguments.run_dir) if ranks.first else ObservedRun(arguments.run_dir)
+        run.read_spec()
+        return _run_in(run)
 
 
 def _run_in(run: RunDir) -> int:
     with _cancelled_by_signals(run):
         outcome = run_job(run)
+    if isinstance(run, ObservedRun):
+        return EXIT_CODES[outcome]
     status = run.read_status()
     if outcome == "succeeded":
         print(json.dumps(run.read_report(), ensure_ascii=False, indent=1))

@@ -144,6 +144,11 @@ class _LoopSpec(_TrainingSpec):
     activation_checkpointing: bool = _setting(
         False, help="Compute activations again in the backward pass: less memory, about a third more time."
     )
+    sharding: str = _setting(
+        "auto",
+        choices=("auto", "none", "full"),
+        help="full: several processes divide weights and optimizer (FSDP2); auto: where accelerate says so.",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -5,7 +5,8 @@ those of `losses`, the loop is our own: TRL's RewardTrainer reads every pair's t
 groups, ties, weights nor soft labels, and stays as an oracle in the tests. What it computes on pairs, this computes
 (1e-5).
 
-LoRA updates are merged at the end: the result is a plain transformers directory in float32. Not here: several devices.
+LoRA updates are merged at the end: the result is a plain transformers directory in float32. Several processes share
+out every step (`ranks`); the first alone measures and writes.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from rewardmodel.models import (
     save_model,
 )
 from rewardmodel.progress import Progress
+from rewardmodel.ranks import current_ranks, part
 from rewardmodel.reading import Rectangle, Row, find_parts, read_rewards, read_states, send
 from rewardmodel.rundir import RunDir
 from rewardmodel.train.common import (
@@ -63,6 +65,7 @@ def run_reward(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[str
 
     Raises InputError before any training for data or a model that cannot be used, CancelledError when asked to stop.
     """
+    ranks = current_ranks()
     started = run.read_status()["started_at"]
     progress.start("loading")
     find_trackers(spec, run=run)
@@ -90,6 +93,9 @@ def run_reward(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[str
         measure=measure,
         target=target,
     )
+    part()
+    if not ranks.first:
+        return {}
     gc.collect()  # the optimizer and the model, before another model is loaded
     trained = load_reward_model(target, tokenizer=tokenizer, compute=compute)
     report = build_report(
@@ -141,7 +147,8 @@ def _train(
     train_to_the_end(training, spec=spec, run=run, progress=progress)
     progress.start("saving")
     training.finish()
-    save_model(merge_adapters(model), tokenizer=tokenizer, directory=target)
+    if training.ranks.first:
+        save_model(merge_adapters(model), tokenizer=tokenizer, directory=target)
     return untrained, settled
 
 
