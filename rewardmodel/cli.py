@@ -76,6 +76,9 @@ def build_parser() -> argparse.ArgumentParser:
     score = commands.add_parser("score", help="a reward model's scores of rows {prompt, response}")
     _add_model_arguments(score, data="DATA.jsonl")
     score.add_argument("--out", type=Path, required=True)
+    score.add_argument(
+        "--uncertainty", action="store_true", help="also std, and the chance to beat its prompt's others"
+    )
     score.set_defaults(command=_score)
 
     generate = commands.add_parser("generate", help="responses of a policy to rows {prompt}")
@@ -207,6 +210,8 @@ def _score(arguments: argparse.Namespace) -> int:
     model, tokenizer, compute = load_scorer(
         arguments.model, device=arguments.device, precision=arguments.precision, threads=arguments.threads
     )
+    if arguments.uncertainty:
+        return _score_surely(arguments, items=items, model=model, tokenizer=tokenizer, compute=compute)
     with Progress() as progress:
         scores = score_texts(
             model,
@@ -224,6 +229,37 @@ def _score(arguments: argparse.Namespace) -> int:
             f"rewardmodel: {unread} of {len(rows)} are longer than the model reads; score null",
             file=sys.stderr,
         )
+    return 0
+
+
+def _score_surely(
+    arguments: argparse.Namespace, *, items: Sequence[Any], model: Any, tokenizer: Any, compute: Any
+) -> int:
+    from rewardmodel.chat import encode_conversation
+    from rewardmodel.models import read_positions, resolve_model
+    from rewardmodel.progress import Progress
+    from rewardmodel.score import score_surely
+    from rewardmodel.uncertainty import find_spread
+
+    spread = find_spread(resolve_model(arguments.model))
+    if spread is None:
+        raise InputError(f"{arguments.model} keeps no uncertainty; train with laplace: on, or with tuning: head")
+    sequences = [encode_conversation(tokenizer, messages=[*item.prompt, *item.response]) for item in items]
+    limit = read_positions(model)
+    readable = [i for i, ids in enumerate(sequences) if limit is None or len(ids) <= limit]
+    with Progress() as progress:
+        found = score_surely(
+            model,
+            spread=spread,
+            prompts=[json.dumps(items[i].prompt, sort_keys=True) for i in readable],
+            sequences=[sequences[i] for i in readable],
+            compute=compute,
+            batch_size=arguments.batch_size,
+            progress=progress,
+        )
+    nothing: dict[str, float | None] = {"score": None, "std": None, "beats_others": None}
+    known = dict(zip(readable, found, strict=True))
+    _write_rows(arguments.out, [{**item.row, **known.get(i, nothing)} for i, item in enumerate(items)])
     return 0
 
 
