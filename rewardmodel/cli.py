@@ -30,7 +30,8 @@ from rewardmodel.contract import (
     spec_to_dict,
 )
 from rewardmodel.jobs import EXIT_CODES, resolve_paths, run_job
-from rewardmodel.rundir import RunDir, RunDirBusyError, write_json, write_text
+from rewardmodel.ranks import joined_ranks
+from rewardmodel.rundir import ObservedRun, RunDir, RunDirBusyError, write_json, write_text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,6 +74,9 @@ def build_parser() -> argparse.ArgumentParser:
     score = commands.add_parser("score", help="a reward model's scores of rows {prompt, response}")
     _add_model_arguments(score, data="DATA.jsonl")
     score.add_argument("--out", type=Path, required=True)
+    score.add_argument(
+        "--uncertainty", action="store_true", help="also std, and the chance to beat its prompt's others"
+    )
     score.set_defaults(command=_score)
 
     generate = commands.add_parser("generate", help="responses of a policy to rows {prompt}")
@@ -168,18 +172,23 @@ def _build_loader() -> Any:
 def _train(arguments: argparse.Namespace) -> int:
     spec = read_spec_file(arguments.spec)
     directory = arguments.run_dir or Path("runs") / f"{spec.method}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return _run_in(RunDir(directory).create(spec_to_dict(spec)))
+    with joined_ranks() as ranks:
+        path = ranks.from_first(lambda: RunDir(directory).create(spec_to_dict(spec)).path)
+        return _run_in(RunDir(path) if ranks.first else ObservedRun(path))
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    run = RunDir(arguments.run_dir)
-    run.read_spec()
-    return _run_in(run)
+    with joined_ranks() as ranks:
+        run = RunDir(arguments.run_dir) if ranks.first else ObservedRun(arguments.run_dir)
+        run.read_spec()
+        return _run_in(run)
 
 
 def _run_in(run: RunDir) -> int:
     with _cancelled_by_signals(run):
         outcome = run_job(run)
+    if isinstance(run, ObservedRun):
+        return EXIT_CODES[outcome]
     status = run.read_status()
     if outcome == "succeeded":
         print(json.dumps(run.read_report(), ensure_ascii=False, indent=1))
@@ -306,6 +315,8 @@ def _score(arguments: argparse.Namespace) -> int:
     model, tokenizer, compute = load_scorer(
         arguments.model, device=arguments.device, precision=arguments.precision, threads=arguments.threads
     )
+    if arguments.uncertainty:
+        return _score_surely(arguments, items=items, model=model, tokenizer=tokenizer, compute=compute)
     with Progress() as progress:
         scores = score_texts(
             model,
@@ -323,6 +334,37 @@ def _score(arguments: argparse.Namespace) -> int:
             f"rewardmodel: {unread} of {len(rows)} are longer than the model reads; score null",
             file=sys.stderr,
         )
+    return 0
+
+
+def _score_surely(
+    arguments: argparse.Namespace, *, items: Sequence[Any], model: Any, tokenizer: Any, compute: Any
+) -> int:
+    from rewardmodel.chat import encode_conversation
+    from rewardmodel.models import read_positions, resolve_model
+    from rewardmodel.progress import Progress
+    from rewardmodel.score import score_surely
+    from rewardmodel.uncertainty import find_spread
+
+    spread = find_spread(resolve_model(arguments.model))
+    if spread is None:
+        raise InputError(f"{arguments.model} keeps no uncertainty; train with laplace: on, or with tuning: head")
+    sequences = [encode_conversation(tokenizer, messages=[*item.prompt, *item.response]) for item in items]
+    limit = read_positions(model)
+    readable = [i for i, ids in enumerate(sequences) if limit is None or len(ids) <= limit]
+    with Progress() as progress:
+        found = score_surely(
+            model,
+            spread=spread,
+            prompts=[json.dumps(items[i].prompt, sort_keys=True) for i in readable],
+            sequences=[sequences[i] for i in readable],
+            compute=compute,
+            batch_size=arguments.batch_size,
+            progress=progress,
+        )
+    nothing: dict[str, float | None] = {"score": None, "std": None, "beats_others": None}
+    known = dict(zip(readable, found, strict=True))
+    _write_rows(arguments.out, [{**item.row, **known.get(i, nothing)} for i, item in enumerate(items)])
     return 0
 
 

@@ -15,7 +15,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypedDict, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, NotRequired, TypedDict, Union, get_args, get_origin, get_type_hints
 
 METHODS = ("reward", "sft", "dpo", "kto", "generate", "score")
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
@@ -118,7 +118,7 @@ class _TrainingSpec(_Spec):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.learning_rate is None:
-            object.__setattr__(self, "learning_rate", LEARNING_RATES[self.method, self.tuning])
+            object.__setattr__(self, "learning_rate", LEARNING_RATES.get((self.method, self.tuning)))
         object.__setattr__(self, "trackers", _check_trackers(self.trackers))
         if isinstance(self.data, dict):
             _check_splits(self.data)
@@ -153,6 +153,11 @@ class _LoopSpec(_TrainingSpec):
     activation_checkpointing: bool = _setting(
         False, help="Compute activations again in the backward pass: less memory, about a third more time."
     )
+    sharding: str = _setting(
+        "auto",
+        choices=("auto", "none", "full"),
+        help="full: several processes divide weights and optimizer (FSDP2); auto: where accelerate says so.",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -166,6 +171,25 @@ class RewardSpec(_LoopSpec):
 
     method: ClassVar[str] = "reward"
 
+    tuning: str = _setting(
+        "lora",
+        choices=("lora", "full", "head"),
+        help="lora trains adapters, merged at the end; head fits the linear head alone, on states read once.",
+    )
+    head_prior: float | None = _setting(
+        None, above=0, maximum=1e9, help="Precision of tuning head's Gaussian prior; unset: the likeliest, by evidence."
+    )
+    laplace: str = _setting(
+        "auto",
+        choices=("auto", "on", "off"),
+        help="Keep the Gaussian posterior of the head, for the std of scores; auto: with tuning head.",
+    )
+    ensemble: int | None = _setting(
+        None,
+        minimum=2,
+        maximum=1000,
+        help="Heads on resampled prompts, whose spread is the std of scores (tuning head).",
+    )
     loss: str = _setting(
         "bradley-terry",
         choices=REWARD_LOSSES,
@@ -207,6 +231,12 @@ class RewardSpec(_LoopSpec):
             raise SpecError(f"margins: loss {self.loss} knows no margins; use bradley-terry")
         if self.label_smoothing and self.loss == "plackett-luce":
             raise SpecError("label_smoothing: loss plackett-luce knows none; use bradley-terry")
+        if self.tuning != "head" and self.ensemble is not None:
+            raise SpecError("ensemble: members are heads; set tuning head")
+        if self.tuning != "head" and self.head_prior is not None:
+            raise SpecError("head_prior: is for tuning head")
+        if self.tuning == "head" and self.text_weight:
+            raise SpecError("text_weight: tuning head leaves the language model as it is")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -530,10 +560,14 @@ class ToScoreRow(TypedDict):
 
 
 class ScoreRow(TypedDict):
-    """A row of outputs/scores.jsonl. score is None for a text too long for the model; `reason` says so."""
+    """A row of outputs/scores.jsonl. score is None for a text too long for the model; `reason` says so.
+
+    std: standard deviation of the score's difference from the mean training response, where the model knows it.
+    """
 
     response_id: str
     score: float | None
+    std: NotRequired[float]
 
 
 class PreferenceRow(TypedDict, total=False):

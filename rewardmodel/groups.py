@@ -194,6 +194,17 @@ def _plan_epoch(sizes: Sequence[int], *, most: int, seed: str) -> list[list[int]
     return steps
 
 
+def share_out(sizes: Sequence[int], *, parts: int) -> list[list[int]]:
+    """Indices into `sizes` in so many parts of about equal sums: the largest first, each to the part with least."""
+    shares: list[list[int]] = [[] for _ in range(parts)]
+    loads = [0] * parts
+    for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        part = min(range(parts), key=lambda i: (loads[i], i))
+        shares[part].append(index)
+        loads[part] += sizes[index]
+    return [sorted(share) for share in shares]
+
+
 def plan_rows(groups: Sequence[Group], *, tokens: int, packed: bool, share: bool) -> list[list[int]]:
     """Which groups are read at once, by index into `groups`, so that each reading stays within `tokens`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import traceback
 import warnings
@@ -17,13 +18,17 @@ from rewardmodel.contract import (
     InputError,
     KTOSpec,
     RewardSpec,
+    ScoreSpec,
     SFTSpec,
     Spec,
     parse_spec,
 )
 from rewardmodel.progress import CancelledError, Progress
+from rewardmodel.ranks import current_ranks
 from rewardmodel.rundir import RunDir, write_text
 
+# A launcher stops all processes once one has failed; the first should have time to say why.
+PATIENCE = 3.0
 EXIT_CODES = {"succeeded": 0, "failed": 1, "bad input": 2, "cancelled": 4}
 
 
@@ -33,7 +38,11 @@ def run_job(run: RunDir, *, show: bool = True) -> str:
     The status says so too ("bad input" is state "failed"), with the error's text; the traceback goes to error.log.
     A directory that already succeeded is left as it is. A cancelled one goes on, unless asked to stop again.
     Raises RunDirBusyError where another process holds the directory, RunDirError where it holds no spec.
+
+    Of several processes (`ranks`) the first does all this, and the others take part in what it does.
     """
+    if not current_ranks().first:
+        return _take_part(run)
     with run.lock():
         status = run.read_status()
         if status["state"] == "succeeded":
@@ -61,9 +70,28 @@ def run_job(run: RunDir, *, show: bool = True) -> str:
             return "failed"
 
 
+def _take_part(run: RunDir) -> str:
+    if run.read_status()["state"] == "succeeded":
+        return "succeeded"
+    try:
+        _carry_out(run, progress=Progress(run, show=False))
+        return "succeeded"
+    except CancelledError:
+        return "cancelled"
+    except InputError:
+        time.sleep(PATIENCE)
+        return "bad input"
+    except Exception:
+        print(traceback.format_exc(), file=sys.stderr)
+        time.sleep(PATIENCE)
+        return "failed"
+
+
 def _carry_out(run: RunDir, *, progress: Progress) -> dict[str, Any]:
     progress.start("starting")
     spec = resolve_paths(parse_spec(run.read_spec()), base=run.path)
+    if current_ranks().several and isinstance(spec, GenerateSpec | ScoreSpec):
+        raise InputError(f"method {spec.method} runs in one process; start it without accelerate launch")
     # TRL and transformers rename settings in every release; the old names are the ones both our versions know.
     warnings.simplefilter("ignore", FutureWarning)
     # Imported only now: a bad spec should be refused in a moment, not after torch's seconds.

@@ -143,6 +143,35 @@ class RunDir:
             yield
 
 
+class ObservedRun(RunDir):
+    """A run's directory as the other processes of the run see it (`ranks`): they read, and the first one writes."""
+
+    def write_status(self, **changes: Any) -> dict[str, Any]:
+        """The status as it is."""
+        return self.read_status()
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def drop_metrics_after(self, step: int) -> None:
+        """Nothing."""
+
+    def write_report(self, report: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def write_provenance(self, provenance: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def cancel_requested(self) -> bool:
+        """Never: the first process decides, and says so."""
+        return False
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Nothing: the first process holds the directory."""
+        yield
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a file whole and durably: a crash leaves the old text or the new, never half."""
     path.parent.mkdir(parents=True, exist_ok=True)

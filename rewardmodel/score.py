@@ -17,8 +17,9 @@ from rewardmodel.contract import Message, ScoreSpec
 from rewardmodel.data import ResponseItem, read_responses
 from rewardmodel.models import load_reward_model, load_tokenizer, read_positions, resolve_model
 from rewardmodel.progress import Progress
-from rewardmodel.reading import build_rectangle, read_rewards
+from rewardmodel.reading import build_rectangle, read_rewards, read_states
 from rewardmodel.rundir import RunDir, append_json_lines, read_json_lines
+from rewardmodel.uncertainty import Spread, find_spread, probability_better
 
 
 def load_scorer(
@@ -71,17 +72,18 @@ def score_ids(
     progress = progress or Progress(show=False)
     progress.start(phase, total=len(unique))
     known: dict[tuple[int, ...], float] = {}
-    for batch in _iterate_scores(model, sequences=unique, compute=compute, batch_size=batch_size):
-        known.update({unique[i]: value for i, value in batch})
+    for places, _, values in iterate_states(model, sequences=unique, compute=compute, batch_size=batch_size):
+        known.update({unique[i]: value for i, value in zip(places, values.tolist(), strict=True)})
         progress.advance(len(known))
         progress.check()
     return [known[tuple(ids)] for ids in sequences]
 
 
-def _iterate_scores(
+def iterate_states(
     model: Any, *, sequences: Sequence[Sequence[int]], compute: Compute, batch_size: int
-) -> Iterator[list[tuple[int, float]]]:
-    """Batches of (index, score). Sequences of like length go together: padding costs as much as text."""
+) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
+    """Batches of indices, last states (b, hidden) and scores (b,), float32. Sequences of like length go together:
+    padding costs as much as text."""
     order = sorted(range(len(sequences)), key=lambda i: (len(sequences[i]), i))
     pad_id = model.config.get_text_config().pad_token_id
     model.eval()
@@ -89,14 +91,54 @@ def _iterate_scores(
         chosen = order[start : start + batch_size]
         batch = build_rectangle([sequences[i] for i in chosen], pad_id=pad_id, device=compute.device)
         with torch.inference_mode(), compute.autocast():
-            rewards = read_rewards(model, batch=batch)
-        yield list(zip(chosen, rewards.tolist(), strict=True))
+            states = read_states(model, batch=batch)
+            rewards = read_rewards(model, batch=batch, states=states)
+        yield chosen, states[batch.reads].float(), rewards
+
+
+def score_surely(
+    model: Any,
+    *,
+    spread: Spread,
+    prompts: Sequence[str],
+    sequences: Sequence[Sequence[int]],
+    compute: Compute,
+    batch_size: int = 16,
+    progress: Progress | None = None,
+) -> list[dict[str, float | None]]:
+    """Of each sequence {score, std, beats_others}, in their order.
+
+    beats_others: the mean probability that it is better than another one of equal prompt, uncertainty integrated over;
+    None where there is no other.
+    """
+    progress = progress or Progress(show=False)
+    progress.start("scoring", total=len(sequences))
+    scores, states = torch.zeros(len(sequences)), torch.zeros(len(sequences), len(spread.center))
+    done = 0
+    for places, found, values in iterate_states(model, sequences=sequences, compute=compute, batch_size=batch_size):
+        scores[places], states[places] = values.cpu(), found.cpu()
+        done += len(places)
+        progress.advance(done)
+        progress.check()
+    together: dict[str, list[int]] = {}
+    for place, prompt in enumerate(prompts):
+        together.setdefault(prompt, []).append(place)
+    std = spread.std(states).tolist()
+    rows: list[dict[str, float | None]] = []
+    for place, prompt in enumerate(prompts):
+        others = [other for other in together[prompt] if other != place]
+        leads = scores[place] - scores[others]
+        chances = probability_better(leads, spread.std_between(states[[place]], states[others]))
+        beats = float(chances.mean()) if others else None
+        rows.append({"score": float(scores[place]), "std": std[place], "beats_others": beats})
+    return rows
 
 
 def run_score(spec: ScoreSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]:
     """Write outputs/scores.jsonl batch by batch (shorter texts first) and return the report.
 
-    Rows already there are kept, so that a resumed run goes on where it stopped.
+    Rows already there are kept, so that a resumed run goes on where it stopped. Where the model knows its uncertainty,
+    rows carry `std`.
     """
     progress.start("loading")
     items = read_responses(spec.data)
@@ -112,13 +154,19 @@ def run_score(spec: ScoreSpec, *, run: RunDir, progress: Progress) -> dict[str, 
     append_json_lines(file, [_refuse_row(left[i], tokens=len(sequences[i]), limit=limit) for i in unreadable])
     readable = sorted(set(range(len(left))) - set(unreadable))
     progress.start("scoring", total=len(items), step=len(done) + len(unreadable))
-    batches = _iterate_scores(
+    spread = find_spread(resolve_model(spec.model))
+    batches = iterate_states(
         model, sequences=[sequences[i] for i in readable], compute=compute, batch_size=spec.batch_size
     )
     written = len(done) + len(unreadable)
-    for batch in batches:
-        append_json_lines(file, [{"response_id": left[readable[i]].response_id, "score": value} for i, value in batch])
-        written += len(batch)
+    for places, states, values in batches:
+        ids = [left[readable[i]].response_id for i in places]
+        rows = [{"response_id": name, "score": value} for name, value in zip(ids, values.tolist(), strict=True)]
+        if spread is not None:
+            stds = spread.std(states.cpu()).tolist()
+            rows = [{**row, "std": std} for row, std in zip(rows, stds, strict=True)]
+        append_json_lines(file, rows)
+        written += len(places)
         progress.advance(written)
         progress.check()
     return _report_scores(spec, rows=read_json_lines(file), compute=compute)

@@ -21,6 +21,7 @@ from rewardmodel.data import DataError, Judgements, find_splits, hash_file, read
 from rewardmodel.evaluate import count_shared_prompts, longer_wins
 from rewardmodel.models import ModelError, read_positions
 from rewardmodel.progress import CancelledError, Progress
+from rewardmodel.ranks import current_ranks
 from rewardmodel.rundir import RunDir, read_json, write_json
 from rewardmodel.trackers import PROJECT, find_trackers, name_run
 from rewardmodel.train.memory import TrainingError, raise_shortage
@@ -136,9 +137,13 @@ def hash_weights(directory: Path) -> dict[str, str]:
 def recall(run: RunDir, *, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What `make` gave the first time, kept in checkpoints/, so that a resumed run need not compute it again."""
     file = run.checkpoints / f"{name}.json"
-    if not file.exists():
-        write_json(file, make())
-    return read_json(file)
+
+    def look() -> dict[str, Any]:
+        if not file.exists():
+            write_json(file, make())
+        return read_json(file)
+
+    return current_ranks().from_first(look)
 
 
 def training_arguments(spec: SFTSpec | KTOSpec, *, run: RunDir, compute: Compute, n_rows: int) -> dict[str, Any]:

@@ -4,7 +4,8 @@ The reference is the model before the first step. Its log-probabilities are read
 that training reads with, and kept in a cache by the hash of weights and texts: a second run on the same data starts at
 once. Every response is read once for all of its pairs. The losses are those of `policy_losses`; the loop is our own,
 since TRL's DPOTrainer pads, reads each pair's prompt twice and computes logits of prompts; it stays as an oracle in the
-tests. LoRA updates are merged at the end, so the result is a plain transformers directory. Not here: several devices.
+tests. LoRA updates are merged at the end, so the result is a plain transformers directory. Several processes share out
+every step and the reading of the reference (`ranks`); the first alone measures and writes.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from rewardmodel.models import (
 )
 from rewardmodel.policy_losses import LOSSES, Settings, Sides
 from rewardmodel.progress import Progress
+from rewardmodel.ranks import current_ranks, part
 from rewardmodel.reading import packed_attention, send
 from rewardmodel.rundir import RunDir, read_json, write_json
 from rewardmodel.trackers import find_trackers
@@ -65,6 +67,7 @@ def run_dpo(spec: DPOSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
 
     Raises InputError before any training for data or a model that cannot be used, CancelledError when asked to stop.
     """
+    ranks = current_ranks()
     started = run.read_status()["started_at"]
     progress.start("loading")
     find_trackers(spec, run=run)
@@ -96,6 +99,9 @@ def run_dpo(spec: DPOSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
         measure=measure,
         target=target,
     )
+    part()
+    if not ranks.first:
+        return {}
     gc.collect()  # the optimizer and the model, before another model is loaded
     after = measure(_load(target, tokenizer=tokenizer, compute=compute), phase="evaluating")
     report = build_report(
@@ -164,7 +170,8 @@ def _train(
     train_to_the_end(training, spec=spec, run=run, progress=progress)
     progress.start("saving")
     training.finish()
-    save_model(merge_adapters(model), tokenizer=tokenizer, directory=target)
+    if training.ranks.first:
+        save_model(merge_adapters(model), tokenizer=tokenizer, directory=target)
     return before, settled
 
 
@@ -261,13 +268,15 @@ def recall_reference(
     texts = [[group.prompt_length, group.sequences] for group in groups]
     key = hashlib.sha256(json.dumps([dict(weights), way, texts], sort_keys=True).encode()).hexdigest()
     file = models_directory() / "reference-log-probs" / f"{key}.json"
-    if not file.is_file():
+    ranks = current_ranks()
+    if not ranks.from_first(file.is_file):
         found = read_reference(
             model, spec=spec, settled=settled, compute=compute, groups=groups, pad_id=pad_id, progress=progress
         )
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, {"log_probs": found})
-    known = read_json(file)["log_probs"]
+        if ranks.first:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(file, {"log_probs": found})
+    known = ranks.from_first(lambda: read_json(file))["log_probs"]
     return [replace(group, reference=values) for group, values in zip(groups, known, strict=True)]
 
 
@@ -282,16 +291,17 @@ def read_reference(
     progress: Progress,
 ) -> list[list[float]]:
     """log pi of every completion of every group, in nats, read as training reads it (but never compiled)."""
-    plain = replace(settled, compiled=False, checkpointing=False)
+    plain = replace(settled, compiled=False, checkpointing=False, sharded=False)
     reader = DPOTraining(
         model, spec=spec, settled=plain, compute=compute, groups=groups, steps=[], pad_id=pad_id, optimize=False
     )
-    found: list[list[float]] = [[] for _ in groups]
+    ranks = current_ranks()
+    found: dict[int, list[float]] = {}
     progress.start("reading the reference", total=len(groups))
     order = sorted(range(len(groups)), key=lambda i: -groups[i].tokens)  # padding is least among like lengths
     done = 0
     for start in range(0, len(order), 256):
-        slab = order[start : start + 256]
+        slab = order[start : start + 256][ranks.rank :: ranks.size]
         for row in plan_rows([groups[i] for i in slab], tokens=plain.batch_tokens, packed=plain.packed, share=True):
             together = [slab[place] for place in row]
             with torch.no_grad(), packed_attention(model) if plain.packed else torch.no_grad():
@@ -299,10 +309,11 @@ def read_reference(
             for index in together:
                 size = len(groups[index].sequences)
                 found[index], values = values[:size], values[size:]
-            done += len(together)
-            progress.advance(done)
+            done += len(together) * ranks.size
+            progress.advance(min(done, len(groups)))
             progress.check()
-    return found
+    everything = {index: values for part in ranks.gather(found) for index, values in part.items()}
+    return [everything[index] for index in range(len(groups))]
 
 
 def _load(directory: Path, *, tokenizer: Any, compute: Compute) -> PreTrainedModel:

@@ -2,7 +2,8 @@
 
 A step's groups are cut into rows that fit the device (`plan_rows`), each row is read once, forward and back, and the
 optimizer moves the weights. A method says what it reads of a row and what it loses (`Training._read`, `_weigh`). Losses
-are divided by the weight of the whole step, so that it does not matter how a step is cut.
+are divided by the weight of the whole step, so that it does not matter how a step is cut, nor among how many processes
+(`ranks`): their gradients are added up.
 
 Dropout is off (models stay in evaluation mode), so a step depends on weights and data alone and a resumed run goes on
 exactly. Not here: what is lost.
@@ -29,8 +30,9 @@ from torch.utils.checkpoint import checkpoint
 from rewardmodel.chat import EncodedPair
 from rewardmodel.compute import Compute
 from rewardmodel.contract import DPOSpec, RewardSpec
-from rewardmodel.groups import Group, gather_groups, plan_rows, plan_steps
+from rewardmodel.groups import Group, gather_groups, plan_rows, plan_steps, share_out
 from rewardmodel.progress import CancelledError, Progress
+from rewardmodel.ranks import current_ranks
 from rewardmodel.reading import (
     Rectangle,
     Row,
@@ -51,6 +53,15 @@ from rewardmodel.train.common import (
     seal_checkpoint,
 )
 from rewardmodel.train.settle import Settled, settle
+from rewardmodel.train.sharding import (
+    divide_like,
+    gather_weights,
+    is_divided,
+    join,
+    local_part,
+    read_sharded,
+    shard,
+)
 
 KEPT_CHECKPOINTS = 2
 LARGEST_NORM = 1.0
@@ -81,7 +92,10 @@ def plan_training(
     Says in the status what was chosen. Raises InputError where what was asked for cannot be had.
     """
     epochs = spec.epochs if spec.max_steps is None else count_epochs(spec, groups=groups)
-    settled = settle(spec, model=model, compute=compute, groups=groups, epochs=epochs)
+    # Free memory differs from GPU to GPU, and all must plan the same.
+    settled = current_ranks().from_first(
+        lambda: settle(spec, model=model, compute=compute, groups=groups, epochs=epochs)
+    )
     whole = isinstance(spec, RewardSpec) and spec.loss == "plackett-luce"  # an order is not cut
     parts = groups if whole else _split_large(spec, groups=groups, pairs=pairs, settled=settled)
     steps = plan_steps(
@@ -93,7 +107,8 @@ def plan_training(
         max_steps=spec.max_steps,
         seed=spec.seed,
     )
-    print(f"rewardmodel: {settled.describe()}", file=sys.stderr)
+    if current_ranks().first:
+        print(f"rewardmodel: {settled.describe()}", file=sys.stderr)
     run.write_status(message=settled.describe())
     return settled, list(parts), steps
 
@@ -146,9 +161,13 @@ class Training:
         self.groups, self.steps, self.pad_id, self.share = groups, steps, pad_id, share
         self.equal = spec.pair_weights == "equal"
         self.longest = max(len(ids) for group in groups for ids in group.sequences)
-        if settled.weights != "fp32":
+        self.ranks = current_ranks()
+        if settled.weights != "fp32" and not (settled.sharded and settled.weights == "mixed"):
             shrink_weights(model)
         if optimize:
+            self.ranks.copy_from_first([parameter for parameter in model.parameters() if parameter.requires_grad])
+            if settled.sharded:
+                shard(model, weights=settled.weights, device=compute.device, processes=settled.processes)
             mixed = settled.weights == "mixed"
             self.optimizer = Optimizer(model, mixed=mixed, learning_rate=spec.learning_rate or 0.0)
         self.shape = self._find_shape() if settled.compiled and settled.packed else None
@@ -172,16 +191,34 @@ class Training:
         chosen = [self.groups[index] for index in self.steps[self.done]]
         total = self._weigh(chosen)
         pairs = sum(group.pairs for group in chosen)
+        read = read_sharded(self.model, self._read) if self.settled.sharded else self._read
+        sums = torch.zeros_like(self.tallies[:-1])
         for row in self._cut(chosen):
             together = [chosen[index] for index in row]
             with packed_attention(self.model) if self.settled.packed else contextlib.nullcontext():
-                loss, tallies = self._read(together, total=total, pairs=pairs)
+                loss, tallies = read(together, total=total, pairs=pairs)
                 loss.backward()
-            self.tallies[:-1] += torch.stack([tallies[name].detach().double() for name in self.TALLIES])
+            sums += torch.stack([tallies[name].detach().double() for name in self.TALLIES])
+        if self.settled.sharded:
+            self._fill_up(chosen, read=read)
+        else:
+            self.ranks.sum_gradients(self.optimizer.parameters)
+        self.ranks.sum(sums)
+        self.tallies[:-1] += sums
         norm = self.optimizer.step(self._rate())
         self.tallies[-1] = norm
+        self.tokens += sum(self._count_tokens(group) for group in chosen)
         self.done += 1
         self.tallied_steps += 1
+
+    def _fill_up(self, chosen: Sequence[Group], *, read: Any) -> None:
+        """Read something for nothing as often as other processes read more: each reading, all gather the weights."""
+        counts = [len(rows) for rows in self._plan(chosen)]
+        smallest = min(chosen, key=self._count_tokens)
+        for _ in range(max(counts) - counts[self.ranks.rank]):
+            with packed_attention(self.model) if self.settled.packed else contextlib.nullcontext():
+                loss, _ = read([smallest], total=1.0, pairs=1)
+                (0.0 * loss).backward()
 
     def _read(self, groups: Sequence[Group], *, total: float, pairs: int) -> tuple[torch.Tensor, dict[str, Any]]:
         """What some of a step's groups add to its loss, and to each of the tallies. total: what `_weigh` said of the
@@ -205,11 +242,10 @@ class Training:
         """Some groups as they are read: a row, filled up to the shape that compiled code knows, or a rectangle."""
         if not self.settled.packed:
             sequences = [ids for group in groups for ids in group.sequences]
-            self.tokens += sum(len(ids) for ids in sequences)
             return build_rectangle(sequences, pad_id=self.pad_id, device=self.compute.device)
         size = sum(self._size(group) for group in groups)
         cuda = self.compute.device == "cuda"
-        row = build_row(
+        return build_row(
             groups,
             pad_id=self.pad_id,
             device=self.compute.device,
@@ -220,11 +256,27 @@ class Training:
             copy_count=self.shape.copy_count if self.shape else None,
             longest=self.longest,
         )
-        self.tokens += row.filled
-        return row
 
     def _cut(self, chosen: Sequence[Group]) -> list[list[int]]:
-        return plan_rows(chosen, tokens=self.settled.batch_tokens, packed=self.settled.packed, share=self.share)
+        """What this process reads at once of a step's groups, by index into them."""
+        return self._plan(chosen)[self.ranks.rank]
+
+    def _plan(self, chosen: Sequence[Group]) -> list[list[list[int]]]:
+        """The same for every process."""
+        plans = []
+        for own in share_out([self._count_tokens(group) for group in chosen], parts=self.ranks.size):
+            rows = plan_rows(
+                [chosen[index] for index in own],
+                tokens=self.settled.batch_tokens,
+                packed=self.settled.packed,
+                share=self.share,
+            )
+            plans.append([[own[place] for place in row] for row in rows])
+        return plans
+
+    def _count_tokens(self, group: Group) -> int:
+        """Tokens to read, without filling."""
+        return self._size(group) if self.settled.packed else group.separate_tokens
 
     def _rate(self) -> float:
         """Up in a line over the warm-up, then down in a line to 0."""
@@ -244,6 +296,8 @@ class Training:
                 sizes.append((tokens, tokens + again))
                 stretches = max(stretches, sum(len(group.sequences) for group in together))
                 copies = max([copies, *(len(group.sequences) for group in together)])
+        if not sizes:
+            return None
         length = _round_up(max(tokens for tokens, _ in sizes))
         if sum(tokens for tokens, _ in sizes) < 0.9 * length * len(sizes):
             return None
@@ -274,9 +328,15 @@ class Training:
         return row
 
     def save(self, directory: Path) -> None:
-        """Everything a resumed run needs, as safetensors and JSON."""
+        """Everything a resumed run needs, as safetensors and JSON: the same however many processes there are.
+
+        All of them take part, and the first writes.
+        """
+        packed = self.optimizer.pack()
+        if not self.ranks.first:
+            return
         directory.mkdir(parents=True, exist_ok=True)
-        save_file(self.optimizer.pack(), directory / "state.safetensors")
+        save_file(packed, directory / "state.safetensors")
         state = {
             "done": self.done,
             "tokens": self.tokens,
@@ -290,15 +350,20 @@ class Training:
         state = json.loads((directory / "state.json").read_text(encoding="utf-8"))
         self.done, self.tokens, self.tallied_steps = state["done"], state["tokens"], state["tallied_steps"]
         self.tallies = torch.tensor(state["tallies"], dtype=torch.float64, device=self.compute.device)
-        self.optimizer.unpack(load_file(directory / "state.safetensors", device=self.compute.device), step=self.done)
+        device = "cpu" if self.settled.sharded else self.compute.device
+        self.optimizer.unpack(load_file(directory / "state.safetensors", device=device), step=self.done)
 
     def finish(self) -> None:
-        """Leave the model in float32, with what the optimizer knew of its weights."""
+        """Leave the model in float32, with what the optimizer knew of its weights. Divided weights come together, in
+        the first process alone."""
+        for block in find_blocks(self.model):
+            block.__dict__.pop("forward", None)  # what prepare_blocks put over the class's
+        if self.settled.sharded:
+            gather_weights(self.model, keep=self.ranks.first)
+            return
         for parameter, master in zip(self.optimizer.parameters, self.optimizer.masters, strict=True):
             parameter.data = master.detach().float()
         self.model.float()
-        for block in find_blocks(self.model):
-            block.__dict__.pop("forward", None)  # what prepare_blocks put over the class's
 
 
 def _round_up(size: int) -> int:
@@ -329,14 +394,19 @@ class Optimizer:
         for group in self.adam.param_groups:
             group["lr"] = rate
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
-        norms = torch._foreach_norm(gradients, 2, dtype=torch.float32)
+        norms = torch._foreach_norm([local_part(gradient) for gradient in gradients], 2, dtype=torch.float32)
         norm = torch.linalg.vector_norm(torch.stack(list(norms)))
+        if is_divided(gradients[0]):
+            square = norm.square()
+            current_ranks().sum(square)
+            norm = square.sqrt()
         for parameter in self.parameters:
             parameter.grad = None
         for master, gradient in zip(self.masters, gradients, strict=True):
             master.grad = gradient.to(master.dtype)
         del gradients
-        torch._foreach_mul_([master.grad for master in self.masters], (LARGEST_NORM / (norm + 1e-6)).clamp(max=1.0))
+        moves = [local_part(master.grad) for master in self.masters]
+        torch._foreach_mul_(moves, (LARGEST_NORM / (norm + 1e-6)).clamp(max=1.0))
         self.adam.step()
         for master in self.masters:
             master.grad = None
@@ -349,23 +419,23 @@ class Optimizer:
             torch._foreach_copy_([own for own, _ in apart], [master for _, master in apart])
 
     def pack(self) -> dict[str, torch.Tensor]:
-        """Weights and both moments by name, for a checkpoint."""
+        """Weights and both moments by name, whole, for a checkpoint."""
         packed = {}
         for name, master in zip(self.names, self.masters, strict=True):
-            packed[f"weight/{name}"] = master.detach().contiguous()
+            packed[f"weight/{name}"] = join(master.detach())
             for key in ("exp_avg", "exp_avg_sq"):
-                packed[f"{key}/{name}"] = self.adam.state[master][key].contiguous()
+                packed[f"{key}/{name}"] = join(self.adam.state[master][key])
         return packed
 
     def unpack(self, packed: dict[str, torch.Tensor], *, step: int) -> None:
         """The state after `step` steps, as `pack` gave it."""
         for name, parameter, master in zip(self.names, self.parameters, self.masters, strict=True):
-            master.data.copy_(packed[f"weight/{name}"])
+            master.data.copy_(divide_like(packed[f"weight/{name}"], like=master))
             where = parameter.device if self.adam.defaults["fused"] else "cpu"
             self.adam.state[master] = {
                 "step": torch.tensor(float(step), dtype=torch.float32, device=where),
-                "exp_avg": packed[f"exp_avg/{name}"],
-                "exp_avg_sq": packed[f"exp_avg_sq/{name}"],
+                "exp_avg": divide_like(packed[f"exp_avg/{name}"], like=master),
+                "exp_avg_sq": divide_like(packed[f"exp_avg_sq/{name}"], like=master),
             }
         self._copy_back()
 
@@ -395,18 +465,19 @@ def _compute_again(forward: Any, *args: Any, **kwargs: Any) -> Any:
 
 def train_to_the_end(training: Training, *, spec: LoopSpec, run: RunDir, progress: Progress) -> None:
     """From the last complete checkpoint, if any, to the last step. Raises CancelledError after saving, if asked to."""
-    found = find_checkpoint(run)
+    ranks = training.ranks
+    found = ranks.from_first(lambda: find_checkpoint(run))
     run.drop_metrics_after(read_step(found) if found else 0)
     if found:
         training.load(found)
     total = len(training.steps)
     progress.start("training", total=total, step=training.done)
-    board = open_board(spec, run=run)
+    board: Any = open_board(spec, run=run) if ranks.first else None
     while training.done < total:
         _take_step(training)
         done = training.done
         progress.advance(done)
-        cancelled = run.cancel_requested()
+        cancelled = ranks.from_first(run.cancel_requested)
         if done in (1, total) or done % spec.logging_steps == 0:
             numbers = training.read_log()
             log_metrics(run, step=done, numbers=numbers)
@@ -433,8 +504,11 @@ def _take_step(training: Training) -> None:
 def save_checkpoint(training: Training, *, run: RunDir) -> None:
     """Write and seal checkpoints/checkpoint-STEP, and remove the oldest beyond those kept."""
     directory = run.checkpoints / f"checkpoint-{training.done}"
-    shutil.rmtree(directory, ignore_errors=True)
+    if training.ranks.first:
+        shutil.rmtree(directory, ignore_errors=True)
     training.save(directory)
+    if not training.ranks.first:
+        return
     seal_checkpoint(directory)
     found = sorted(run.checkpoints.glob("checkpoint-*"), key=read_step, reverse=True)
     for old in found[KEPT_CHECKPOINTS:]:

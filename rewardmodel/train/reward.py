@@ -5,7 +5,8 @@ those of `losses`, the loop is our own: TRL's RewardTrainer reads every pair's t
 groups, ties, weights nor soft labels, and stays as an oracle in the tests. What it computes on pairs, this computes
 (1e-5).
 
-LoRA updates are merged at the end: the result is a plain transformers directory in float32. Not here: several devices.
+LoRA updates are merged at the end: the result is a plain transformers directory in float32. Several processes share
+out every step (`ranks`); the first alone measures and writes.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from transformers import PreTrainedModel
 from rewardmodel import losses
 from rewardmodel.card import write_card
 from rewardmodel.compute import Compute, resolve_compute, seed_everything
-from rewardmodel.contract import TIE_LOSSES, RewardSpec
+from rewardmodel.contract import TIE_LOSSES, InputError, RewardSpec
 from rewardmodel.data import DataError
 from rewardmodel.evaluate import reward_margins, summarize_pairs
+from rewardmodel.features import recall_states
 from rewardmodel.groups import Group, gather_groups, keep_orders
 from rewardmodel.log_probs import find_completions, sum_log_probs
 from rewardmodel.models import (
@@ -39,8 +41,10 @@ from rewardmodel.models import (
     save_model,
 )
 from rewardmodel.progress import Progress
+from rewardmodel.ranks import current_ranks, part
 from rewardmodel.reading import Rectangle, Row, find_parts, read_rewards, read_states, send
 from rewardmodel.rundir import RunDir
+from rewardmodel.score import iterate_states
 from rewardmodel.trackers import find_trackers
 from rewardmodel.train.common import (
     Measure,
@@ -48,6 +52,8 @@ from rewardmodel.train.common import (
     build_report,
     check_positions,
     encode_splits,
+    hash_weights,
+    log_metrics,
     lora_config,
     read_splits,
     read_trained_steps,
@@ -56,6 +62,7 @@ from rewardmodel.train.common import (
 )
 from rewardmodel.train.loop import Training, keep_weighty, plan_training, train_to_the_end
 from rewardmodel.train.settle import Settled
+from rewardmodel.uncertainty import Spread, find_spread, probability_better, save_spread
 
 
 def run_reward(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]:
@@ -63,6 +70,7 @@ def run_reward(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[str
 
     Raises InputError before any training for data or a model that cannot be used, CancelledError when asked to stop.
     """
+    ranks = current_ranks()
     started = run.read_status()["started_at"]
     progress.start("loading")
     find_trackers(spec, run=run)
@@ -79,30 +87,54 @@ def run_reward(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[str
         return summarize_pairs(margins, pairs=data.test.pairs)
 
     target = run.outputs / "model"
-    untrained, settled = _train(
-        spec,
-        base=base,
-        tokenizer=tokenizer,
-        data=data,
-        compute=compute,
-        run=run,
-        progress=progress,
-        measure=measure,
-        target=target,
-    )
+    fit: dict[str, Any] = {}
+    if spec.tuning == "head":
+        untrained, fit = _fit_head(
+            spec,
+            base=base,
+            tokenizer=tokenizer,
+            data=data,
+            weights=provenance["base_model"]["weights_sha256"],
+            compute=compute,
+            run=run,
+            progress=progress,
+            measure=measure,
+            target=target,
+        )
+    else:
+        untrained, settled = _train(
+            spec,
+            base=base,
+            tokenizer=tokenizer,
+            data=data,
+            compute=compute,
+            run=run,
+            progress=progress,
+            measure=measure,
+            target=target,
+        )
+        fit = {"settled": settled.to_dict()}
+    part()
+    if not ranks.first:
+        return {}
     gc.collect()  # the optimizer and the model, before another model is loaded
     trained = load_reward_model(target, tokenizer=tokenizer, compute=compute)
+    if spec.tuning != "head" and spec.laplace == "on":
+        fit_posterior(trained, spec=spec, data=data, compute=compute, progress=progress, target=target)
     report = build_report(
         spec,
         data=data,
         compute=compute,
         heldout=measure(trained, phase="evaluating"),
         untrained=untrained,
-        steps=read_trained_steps(run),
+        steps=fit["head"]["rounds"] if "head" in fit else read_trained_steps(run),
         started=started,
     )
     report["loss"] = spec.loss
-    report["settled"] = settled.to_dict()
+    report.update(fit)
+    spread = find_spread(target)
+    if spread is not None:
+        report["uncertainty"] = weigh_uncertainty(trained, spread=spread, data=data, compute=compute, progress=progress)
     write_card(target, report=report, provenance=provenance)
     return report
 
@@ -141,8 +173,107 @@ def _train(
     train_to_the_end(training, spec=spec, run=run, progress=progress)
     progress.start("saving")
     training.finish()
-    save_model(merge_adapters(model), tokenizer=tokenizer, directory=target)
+    if training.ranks.first:
+        save_model(merge_adapters(model), tokenizer=tokenizer, directory=target)
     return untrained, settled
+
+
+def _fit_head(
+    spec: RewardSpec,
+    *,
+    base: Path,
+    tokenizer: Any,
+    data: TrainingData,
+    weights: dict[str, str],
+    compute: Compute,
+    run: RunDir,
+    progress: Progress,
+    measure: Measure,
+    target: Path,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fit the head on states read once, and save into `target`; what `measure` says before; and what the fit found.
+
+    weights: hashes of the base model's files.
+    """
+    from rewardmodel.train import heads
+
+    if current_ranks().several:
+        raise InputError("tuning: head runs in one process; start it without accelerate launch")
+    model: Any = create_reward_model(base, tokenizer=tokenizer, compute=compute, seed=spec.seed)
+    check_positions(model, max_length=spec.max_length)
+    untrained = recall(run, name="untrained", make=lambda: measure(model, phase="measuring the untrained model"))
+    groups = prepare_groups(spec, data=data)
+    sequences = [ids for group in groups for ids in group.sequences]
+    states = recall_states(model, sequences=sequences, weights=weights, compute=compute, progress=progress)
+    problem = heads.HeadProblem(spec, groups=groups, states=states)
+    run.drop_metrics_after(0)
+    progress.start("fitting the head")
+    tried: list[heads.Solution] = []
+
+    def report(solution: heads.Solution) -> None:
+        tried.append(solution)
+        numbers = {
+            "loss": problem.mean_loss(solution.loss),
+            "accuracy": problem.accuracy(solution.weights),
+            "prior": solution.prior,
+            "evidence": solution.evidence,
+        }
+        log_metrics(run, step=len(tried), numbers=numbers)
+        progress.check()
+
+    best = heads.fit_head(problem, prior=spec.head_prior, report=report)
+    own = problem.unscale(best.weights)
+    with torch.no_grad():
+        find_parts(model)[1].weight.copy_(own[None].float())
+    progress.start("saving")
+    save_model(model, tokenizer=tokenizer, directory=target)
+    if spec.laplace != "off":
+        save_spread(heads.fit_laplace(problem, weights=own, prior=best.prior)[0], directory=target)
+    if spec.ensemble:
+        spread = heads.fit_ensemble(problem, solution=best, members=spec.ensemble, seed=spec.seed)
+        save_spread(spread, directory=target)
+    return untrained, {
+        "head": {
+            "prior": best.prior,
+            "evidence": best.evidence,
+            "rounds": sum(solution.rounds for solution in tried),
+            "training_accuracy": problem.accuracy(best.weights),
+        }
+    }
+
+
+def fit_posterior(
+    model: Any, *, spec: RewardSpec, data: TrainingData, compute: Compute, progress: Progress, target: Path
+) -> None:
+    """Keep the posterior of a trained model's head beside it (Daxberger et al. 2021): the prior is the likeliest."""
+    from rewardmodel.train import heads
+
+    groups = prepare_groups(spec, data=data)
+    sequences = [ids for group in groups for ids in group.sequences]
+    states = recall_states(model, sequences=sequences, weights=hash_weights(target), compute=compute, progress=progress)
+    problem = heads.HeadProblem(spec, groups=groups, states=states)
+    own = find_parts(model)[1].weight.detach().cpu().squeeze(0)
+    save_spread(heads.fit_laplace(problem, weights=own, prior=None)[0], directory=target)
+
+
+def weigh_uncertainty(
+    model: Any, *, spread: Spread, data: TrainingData, compute: Compute, progress: Progress
+) -> dict[str, Any]:
+    """Held-out log loss with the uncertainty of each lead integrated over, beside the one without; and mean std."""
+    sequences = [[*pair.prompt_ids, *side] for pair in data.test.pairs for side in (pair.chosen_ids, pair.rejected_ids)]
+    progress.start("weighing the uncertainty")
+    scores, states = torch.zeros(len(sequences)), torch.zeros(len(sequences), len(spread.center))
+    for places, found, values in iterate_states(model, sequences=sequences, compute=compute, batch_size=16):
+        scores[places], states[places] = values.cpu(), found.cpu()
+        progress.check()
+    leads = (scores[::2] - scores[1::2]).double()
+    std = spread.std_between(states[::2], states[1::2]).double()
+    return {
+        "kind": spread.kind,
+        "log_loss": float(-probability_better(leads, std).log().mean()),
+        "log_loss_without": float(-torch.nn.functional.logsigmoid(leads).mean()),
+        "mean_std_of_leads": float(std.mean()),
+    }
 
 
 def prepare_groups(spec: RewardSpec, *, data: TrainingData) -> list[Group]:

@@ -15,6 +15,7 @@ from rewardmodel.compute import Compute
 from rewardmodel.contract import DPOSpec, InputError, RewardSpec
 from rewardmodel.groups import Group
 from rewardmodel.log_probs import MOST_LOGITS, has_plain_head
+from rewardmodel.ranks import current_ranks, wants_sharding
 from rewardmodel.reading import can_pack, find_blocks, find_parts, is_classifier
 
 CPU_TOKENS = 4096
@@ -37,6 +38,8 @@ class Settled:
     checkpointing: bool
     batch_tokens: int
     reasons: list[str]
+    processes: int = 1
+    sharded: bool = False
 
     def describe(self) -> str:
         """One line for status and log."""
@@ -46,6 +49,8 @@ class Settled:
             f"{'compiled' if self.compiled else 'not compiled'}",
             *(["activations computed again"] if self.checkpointing else []),
             f"{self.batch_tokens} tokens at once",
+            *([f"{self.processes} processes"] if self.processes > 1 else []),
+            *(["weights and optimizer divided among them"] if self.sharded else []),
         ]
         return "; ".join([", ".join(parts), *self.reasons])
 
@@ -59,14 +64,31 @@ def settle(
 ) -> Settled:
     """Every choice. Raises InputError where what was asked for cannot be had."""
     reasons: list[str] = []
+    processes = current_ranks().size
+    sharded = _settle_sharding(spec, processes=processes)
     packed = _settle_packing(spec, model=model, compute=compute, reasons=reasons)
     weights = _settle_weights(spec, compute=compute)
     tokens = epochs * sum(group.tokens if packed else group.separate_tokens for group in groups)
-    compiled = _settle_compile(spec, model=model, compute=compute, tokens=tokens, packed=packed, reasons=reasons)
-    batch_tokens = spec.batch_tokens or _fit_tokens(
-        spec, model=model, compute=compute, weights=weights, compiled=compiled, reasons=reasons
+    compiled = _settle_compile(
+        spec, model=model, compute=compute, tokens=tokens / processes, packed=packed, sharded=sharded, reasons=reasons
     )
-    return Settled(packed, weights, compiled, spec.activation_checkpointing, batch_tokens, reasons)
+    batch_tokens = spec.batch_tokens or _fit_tokens(
+        spec,
+        model=model,
+        compute=compute,
+        weights=weights,
+        compiled=compiled,
+        parts=processes if sharded else 1,
+        reasons=reasons,
+    )
+    return Settled(packed, weights, compiled, spec.activation_checkpointing, batch_tokens, reasons, processes, sharded)
+
+
+def _settle_sharding(spec: RewardSpec | DPOSpec, *, processes: int) -> bool:
+    wanted = wants_sharding() or spec.sharding == "full"
+    if spec.sharding == "full" and processes == 1:
+        raise InputError("sharding: full divides weights among processes; start several, with accelerate launch")
+    return wanted and spec.sharding != "none" and processes > 1
 
 
 def _settle_packing(spec: RewardSpec | DPOSpec, *, model: Any, compute: Compute, reasons: list[str]) -> bool:
@@ -98,10 +120,19 @@ def _settle_weights(spec: RewardSpec | DPOSpec, *, compute: Compute) -> str:
 
 
 def _settle_compile(
-    spec: RewardSpec | DPOSpec, *, model: Any, compute: Compute, tokens: float, packed: bool, reasons: list[str]
+    spec: RewardSpec | DPOSpec,
+    *,
+    model: Any,
+    compute: Compute,
+    tokens: float,
+    packed: bool,
+    sharded: bool,
+    reasons: list[str],
 ) -> bool:
     if spec.compile != "auto":
         return spec.compile == "on"
+    if sharded:  # not measured
+        return False
     if compute.device != "cuda" or not packed or spec.tuning == "lora":  # adapters have not been measured compiled
         return False
     seconds = count_flops(model, tokens=tokens) / find_peak()
@@ -113,13 +144,21 @@ def _settle_compile(
 
 
 def _fit_tokens(
-    spec: RewardSpec | DPOSpec, *, model: Any, compute: Compute, weights: str, compiled: bool, reasons: list[str]
+    spec: RewardSpec | DPOSpec,
+    *,
+    model: Any,
+    compute: Compute,
+    weights: str,
+    compiled: bool,
+    parts: int,
+    reasons: list[str],
 ) -> int:
     if compute.device != "cuda":
         return CPU_TOKENS
     state, token = estimate_bytes(
         model, weights=weights, checkpointing=spec.activation_checkpointing, compiled=compiled
     )
+    state /= parts
     held = sum(p.numel() * p.element_size() for p in model.parameters())
     free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated() + held
     room = 0.8 * free - state

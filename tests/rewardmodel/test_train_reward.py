@@ -228,6 +228,8 @@ def test_what_a_run_chose_for_itself_is_in_status_and_report(reward_run: RunDir)
         "checkpointing": False,
         "batch_tokens": 4096,
         "reasons": [],
+        "processes": 1,
+        "sharded": False,
     }
     assert reward_run.read_status()["message"] == "padded, fp32 weights, not compiled, 4096 tokens at once"
 

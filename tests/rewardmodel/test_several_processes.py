@@ -1,0 +1,219 @@
+"""Runs of several processes: the same losses, gradients and weights as one process has, on gloo and CPU."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from rewardmodel.contract import InputError, RewardSpec
+from rewardmodel.groups import share_out
+from rewardmodel.jobs import run_job
+from rewardmodel.ranks import Ranks, read_ranks, wants_sharding
+from rewardmodel.rundir import ObservedRun, RunDir
+from tests.rewardmodel.several import ROOT, build_training, find_port, run_in_processes
+from tests.rewardmodel.test_train_reward import build_rankings
+from tests.rewardmodel.tiny import write_rows
+
+MakeSpec = Callable[..., dict[str, Any]]
+CONFIGURATIONS = ROOT / "rewardmodel" / "configs"
+
+
+def test_the_largest_go_first_each_to_the_part_with_least() -> None:
+    """7 | 5; then 4 to the 5, 3 to the 7, and 1 to the 9: 10 and 10."""
+    assert share_out([1, 5, 7, 3, 4], parts=2) == [[2, 3], [0, 1, 4]]
+    assert share_out([4, 2], parts=1) == [[0, 1]]
+    assert share_out([4], parts=2) == [[0], []]
+
+
+def test_the_launcher_says_which_process_this_is() -> None:
+    assert read_ranks({}) == Ranks()
+    assert read_ranks({"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1"}) == Ranks(rank=3, size=4, local=1)
+    with pytest.raises(InputError, match="RANK is not"):
+        read_ranks({"WORLD_SIZE": "4"})
+
+
+def test_accelerate_configured_for_fsdp_divides_the_weights_and_for_deepspeed_is_refused() -> None:
+    assert wants_sharding({}) is False
+    assert wants_sharding({"ACCELERATE_USE_FSDP": "true"}) is True
+    with pytest.raises(InputError, match=r"fsdp2\.yaml"):
+        wants_sharding({"ACCELERATE_USE_DEEPSPEED": "true"})
+    with pytest.raises(InputError, match="fsdp_offload_params"):
+        wants_sharding({"ACCELERATE_USE_FSDP": "true", "FSDP_OFFLOAD_PARAMS": "true"})
+
+
+def test_one_process_cannot_divide_weights(tmp_path: Path, make_spec: MakeSpec) -> None:
+    run = RunDir(tmp_path).create(make_spec("reward", sharding="full"))
+    assert run_job(run, show=False) == "bad input"
+    assert "accelerate launch" in run.read_status()["error"]
+
+
+def test_other_processes_write_nothing_into_the_directory(tmp_path: Path) -> None:
+    run = RunDir(tmp_path).create({"method": "reward"})
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
+    seen = ObservedRun(tmp_path)
+    seen.write_status(state="failed")
+    seen.append_metrics({"step": 1})
+    seen.write_report({})
+    seen.write_provenance({})
+    seen.drop_metrics_after(0)
+    run.request_cancel()
+    assert seen.cancel_requested() is False
+    run.clear_cancel()
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()} == before
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_loss_and_gradient_of_two_processes_are_those_of_one(tmp_path: Path, tiny_model: Path, packed: bool) -> None:
+    """Five rankings of unlike size in readings of 300 tokens: data-parallel, and with weights divided."""
+    rows = [*build_rankings(3), *build_rankings(2, size=9, seed=1)]
+    data = write_rows(tmp_path / "train.jsonl", rows)
+    arguments = {"model": str(tiny_model), "data": str(data), "packed": packed, "out": str(tmp_path)}
+    alone = build_training(arguments, processes=1, sharded=False)
+    alone.optimizer.step = lambda rate: torch.tensor(0.0)
+    alone.take_step()
+    expected = {name: p.grad for name, p in alone.model.named_parameters()}
+    loss = alone.read_log()["loss"]
+    run_in_processes("tests.rewardmodel.several:keep_gradients", size=2, arguments=arguments)
+    for name in ("whole", "divided"):
+        found = load_file(tmp_path / f"{name}.safetensors")
+        assert found.pop("loss").item() == pytest.approx(loss, abs=1e-6)
+        assert found.keys() == expected.keys()
+        assert all(torch.allclose(found[key], expected[key], atol=1e-6) for key in found), name
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "reward": {"method": "reward", "tuning": "full"},
+    "reward-divided": {"method": "reward", "tuning": "full", "sharding": "full", "packing": "packed"},
+    "reward-lora-divided": {"method": "reward", "sharding": "full", "batch_tokens": 200},
+    "dpo": {"method": "dpo", "tuning": "full"},
+    "dpo-divided": {"method": "dpo", "tuning": "full", "sharding": "full", "batch_tokens": 200},
+    "stopped": {"method": "reward", "tuning": "full"},
+    "stopped-divided": {"method": "reward", "tuning": "full", "sharding": "full"},
+}
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory, make_spec: MakeSpec) -> dict[str, dict[str, RunDir]]:
+    """Each case by two processes and by one; the stopped ones were stopped at step 4 and went on, the divided one in
+    one process and undivided."""
+    where = tmp_path_factory.mktemp("twice")
+    runs: dict[str, dict[str, RunDir]] = {"two": {}, "one": {}}
+    todo = []
+    for name, case in CASES.items():
+        rate = {"learning_rate": 1e-3} if case["method"] == "reward" else {"learning_rate": 1e-4, "report_samples": 1}
+        common = {"max_steps": 6, "logging_steps": 1, "save_steps": 4, **rate, **case}
+        for count in ("two", "one"):
+            spec = make_spec(**(common if count == "two" else {**common, "sharding": "auto"}))
+            runs[count][name] = RunDir(where / f"{name}-{count}").create(spec)
+        row = {"directory": str(runs["two"][name].path), "outcome": "succeeded"}
+        if name.startswith("stopped"):
+            todo.append({**row, "outcome": "cancelled", "cancel_at": 4, "port": find_port()})
+        if name != "stopped-divided":
+            todo.append({**row, "port": find_port()})
+    run_in_processes("tests.rewardmodel.several:train", size=2, arguments=todo)
+    went_on = runs["two"]["stopped-divided"]
+    spec = went_on.read_spec()
+    went_on.spec_file.unlink()
+    RunDir(went_on.path).create({**spec, "sharding": "auto"})
+    went_on.write_status(state="cancelled")
+    for run in [*runs["one"].values(), went_on]:
+        assert run_job(run, show=False) == "succeeded", run.read_status()["error"]
+    return runs
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_two_processes_train_as_one_does(twice: dict[str, dict[str, RunDir]], name: str) -> None:
+    """Every metric of every step (losses and norms to 1e-5) and the saved weights (to 1e-5, from updates of 1e-3)."""
+    two, one = twice["two"][name], twice["one"][name]
+    ours, theirs = two.read_metrics(), one.read_metrics()
+    assert [row["step"] for row in ours] == [1, 2, 3, 4, 5, 6] == [row["step"] for row in theirs]
+    for mine, other in zip(ours, theirs, strict=True):
+        assert {**mine, "time": 0} == pytest.approx({**other, "time": 0}, abs=2e-5, rel=1e-5)
+    weights = [load_file(run.outputs / "model" / "model.safetensors") for run in (two, one)]
+    assert weights[0].keys() == weights[1].keys()
+    for key in weights[0]:
+        assert torch.allclose(weights[0][key], weights[1][key], atol=1e-5), key
+    assert two.read_report()["heldout"]["n"] == one.read_report()["heldout"]["n"]
+    assert two.read_report()["settled"]["processes"] == (1 if name == "stopped-divided" else 2)
+
+
+def test_a_stopped_run_goes_on_with_any_number_of_processes(twice: dict[str, dict[str, RunDir]]) -> None:
+    for name in ("stopped", "stopped-divided"):
+        run = twice["two"][name]
+        assert run.read_status()["state"] == "succeeded"
+        assert sorted(file.name for file in run.checkpoints.glob("checkpoint-*")) == ["checkpoint-5", "checkpoint-6"]
+
+
+@pytest.mark.parametrize("name", ["data_parallel", "fsdp2", "zero2", "zero3"])
+def test_the_shipped_configurations_are_ones_that_accelerate_reads(name: str) -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    loaded: Any = load_config_from_file(str(CONFIGURATIONS / f"{name}.yaml"))
+    kinds = {"data_parallel": "MULTI_GPU", "fsdp2": "FSDP", "zero2": "DEEPSPEED", "zero3": "DEEPSPEED"}
+    assert loaded.distributed_type == kinds[name]
+    assert yaml.safe_load((CONFIGURATIONS / f"{name}.yaml").read_text())["num_machines"] == 1
+
+
+def test_accelerate_launches_a_run_and_leaves_no_process_when_it_is_killed(tmp_path: Path, make_spec: MakeSpec) -> None:
+    """fsdp2.yaml in two processes: the weights are divided; SIGKILL to the launcher ends them too."""
+    spec = make_spec("reward", tuning="full", max_steps=100000, save_steps=100000)
+    file = tmp_path / "spec.yaml"
+    file.write_text(yaml.safe_dump(spec))
+    command = [
+        *(sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGURATIONS / "fsdp2.yaml")),
+        *("--num_processes", "2", "--main_process_port", str(find_port())),
+        *("-m", "rewardmodel", "train", str(file), "--run-dir", str(tmp_path / "run")),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    with (tmp_path / "log").open("w") as log:
+        launcher = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log)
+    try:
+        run = RunDir(tmp_path / "run")
+        deadline = time.monotonic() + 240
+        while not run.read_metrics() and time.monotonic() < deadline and launcher.poll() is None:
+            time.sleep(0.5)
+        assert run.read_metrics(), (tmp_path / "log").read_text()
+        assert "2 processes, weights and optimizer divided among them" in run.read_status()["message"]
+        own = find_processes(str(tmp_path / "run"))
+        assert len(own - {launcher.pid}) == 2
+    finally:
+        launcher.send_signal(signal.SIGKILL)
+        launcher.wait()
+    deadline = time.monotonic() + 20
+    while find_processes(str(tmp_path / "run")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert find_processes(str(tmp_path / "run")) == set()
+
+
+def find_processes(word: str) -> set[int]:
+    """Those of which the command line holds a word."""
+    found = set()
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (directory / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if word.encode() in line:
+            found.add(int(directory.name))
+    return found
+
+
+def test_a_configuration_for_deepspeed_is_refused_by_our_own_loop(
+    tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    run = RunDir(tmp_path).create(make_spec("reward"))
+    assert run_job(run, show=False) == "bad input"
+    assert "fsdp2.yaml" in run.read_status()["error"]
+    assert RewardSpec(data="-").sharding == "auto"
