@@ -105,24 +105,30 @@ def load_reward_model(directory: Path, *, tokenizer: Any, compute: Compute) -> P
     """A trained reward model in evaluation mode, float32. Raises ModelError for a model without a trained head."""
     if not _is_classifier(directory):
         raise ModelError(f"model: {directory} is not a reward model (its config names no sequence classifier)")
-    return _place(prepare_classifier(_load_classifier(directory), tokenizer=tokenizer), compute=compute)
+    attributes = json.loads((directory / "config.json").read_text(encoding="utf-8")).get("rated_attributes")
+    model = _load_classifier(directory, outputs=len(attributes["names"]) if attributes else 1)
+    return _place(prepare_classifier(model, tokenizer=tokenizer), compute=compute)
 
 
-def create_reward_model(directory: Path, *, tokenizer: Any, compute: Compute, seed: int) -> PreTrainedModel:
+def create_reward_model(
+    directory: Path, *, tokenizer: Any, compute: Compute, seed: int, outputs: int = 1
+) -> PreTrainedModel:
     """A reward model to train: the model in `directory`, with a new head unless it already is a reward model.
+
+    outputs: more than one for attributes; the head is new then in any case.
 
     The head's weights are drawn from N(0, 1/(d+1)^2), smaller than the 1/(d+1) variance of Stiennon et al. (2020),
     so that training starts at rewards near 0 and a loss of ln 2.
     """
-    model = _load_classifier(directory)
+    model = _load_classifier(directory, outputs=outputs)
     head = getattr(model, "score", None)
     if not isinstance(head, torch.nn.Linear):
         raise ModelError(f"model: {type(model).__name__} has no linear `score` head; choose a decoder model")
-    if not _is_classifier(directory):
+    if outputs > 1 or not _is_classifier(directory):
         generator = torch.Generator().manual_seed(seed)
         width = head.in_features
         with torch.no_grad():
-            head.weight.copy_(torch.randn(1, width, generator=generator) / (width + 1))
+            head.weight.copy_(torch.randn(outputs, width, generator=generator) / (width + 1))
     return _place(prepare_classifier(model, tokenizer=tokenizer), compute=compute)
 
 
@@ -203,8 +209,9 @@ def _load(auto_class: Any, directory: Path, *, dtype: torch.dtype, **settings: A
         raise ModelError(f"model: {directory} cannot be loaded: {error}") from None
 
 
-def _load_classifier(directory: Path) -> PreTrainedModel:
-    model = _load(AutoModelForSequenceClassification, directory, dtype=torch.float32, num_labels=1)
+def _load_classifier(directory: Path, *, outputs: int = 1) -> PreTrainedModel:
+    more = {"ignore_mismatched_sizes": True} if outputs > 1 else {}
+    model = _load(AutoModelForSequenceClassification, directory, dtype=torch.float32, num_labels=outputs, **more)
     model.config.use_cache = False
     return model
 

@@ -188,7 +188,32 @@ def send(values: np.ndarray, *, device: str) -> torch.Tensor:
 def read_rewards(model: Any, *, batch: Row | Rectangle, states: torch.Tensor | None = None) -> torch.Tensor:
     """One reward a conversation, (n,), float32, in the order they were built in. states: of `read_states`, if known."""
     states = read_states(model, batch=batch) if states is None else states
-    return find_parts(model)[1](states[batch.reads]).squeeze(-1).float()
+    outputs = find_parts(model)[1](states[batch.reads]).float()
+    return outputs.squeeze(-1) if outputs.shape[-1] == 1 else weigh_attributes(model, outputs)
+
+
+def describe_attributes(model: Any) -> dict[str, Any] | None:
+    """{names, means, weights} of a model that was trained on ratings: an output is a rating less its mean."""
+    return getattr(find_parts(model)[0].config, "rated_attributes", None)
+
+
+def weigh_attributes(model: Any, outputs: torch.Tensor) -> torch.Tensor:
+    """The score: the stated weighted sum of the expected ratings. (n, attributes) -> (n,)"""
+    known = describe_attributes(model)
+    if known is None:
+        raise ValueError("a model of several outputs that does not say what they are")
+    means, weights = (torch.tensor(known[key], device=outputs.device) for key in ("means", "weights"))
+    return (outputs + means) @ weights
+
+
+@torch.no_grad()
+def read_attributes(model: Any, states: torch.Tensor) -> list[dict[str, float]] | None:
+    """The rating a model expects on each of its scales, from last states (n, hidden); None where it has no scales."""
+    known = describe_attributes(model)
+    if known is None:
+        return None
+    outputs = find_parts(model)[1](states).float().cpu() + torch.tensor(known["means"])
+    return [dict(zip(known["names"], line, strict=True)) for line in outputs.tolist()]
 
 
 def read_states(model: Any, *, batch: Row | Rectangle) -> torch.Tensor:

@@ -68,6 +68,10 @@ def run_reward(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[str
 
     Raises InputError before any training for data or a model that cannot be used, CancelledError when asked to stop.
     """
+    if spec.loss == "ratings":
+        from rewardmodel.train.ratings import run_ratings
+
+        return run_ratings(spec, run=run, progress=progress)
     ranks = current_ranks()
     started = run.read_status()["started_at"]
     progress.start("loading")
