@@ -17,7 +17,7 @@ from rewardmodel.contract import Message, ScoreSpec
 from rewardmodel.data import ResponseItem, read_responses
 from rewardmodel.models import load_reward_model, load_tokenizer, read_positions, resolve_model
 from rewardmodel.progress import Progress
-from rewardmodel.reading import build_rectangle, read_attributes, read_rewards, read_states
+from rewardmodel.reading import build_rectangle, read_attributes, read_last, reward_of
 from rewardmodel.rundir import RunDir, append_json_lines, read_json_lines
 from rewardmodel.uncertainty import Spread, find_spread, probability_better
 
@@ -91,9 +91,9 @@ def iterate_states(
         chosen = order[start : start + batch_size]
         batch = build_rectangle([sequences[i] for i in chosen], pad_id=pad_id, device=compute.device)
         with torch.inference_mode(), compute.autocast():
-            states = read_states(model, batch=batch)
-            rewards = read_rewards(model, batch=batch, states=states)
-        yield chosen, states[batch.reads].float(), rewards
+            last = read_last(model, batch=batch)
+            rewards = reward_of(model, last)
+        yield chosen, last.float(), rewards
 
 
 def score_fully(

@@ -29,13 +29,14 @@ from rewardmodel.models import (
     load_reward_model,
     load_tokenizer,
     merge_adapters,
+    note_template,
     resolve_model,
     save_model,
 )
 from rewardmodel.progress import Progress
 from rewardmodel.ranks import current_ranks, part
 from rewardmodel.ratings import Rated, Scales, find_scales, read_ratings, settle_weights, summarize_ratings
-from rewardmodel.reading import find_parts, read_attributes, read_states, send
+from rewardmodel.reading import find_parts, read_attributes, read_last, send
 from rewardmodel.rundir import RunDir
 from rewardmodel.train.common import (
     TrainingData,
@@ -134,7 +135,7 @@ def run_ratings(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[st
         "device": compute.device,
         "precision": compute.precision,
         "settled": settled.to_dict(),
-        "notes": list_notes(splits, scales=scales),
+        "notes": list_notes(splits, scales=scales) + note_template(tokenizer),
     }
     write_card(target, report=report, provenance=provenance)
     return report
@@ -209,8 +210,7 @@ class RatingsTraining(Training):
         targets = send(list_targets(groups).astype(np.float32), device=self.compute.device)
         batch = self.build(groups)
         with self.autocast():
-            states = read_states(self.model, batch=batch)
-            outputs = find_parts(self.model)[1](states[batch.reads]).float()  # (responses, scales)
+            outputs = find_parts(self.model)[1](read_last(self.model, batch=batch)).float()  # (responses, scales)
         known = ~targets.isnan()
         errors = torch.where(known, outputs - torch.nan_to_num(targets), 0.0)
         loss = errors.square().sum() / total

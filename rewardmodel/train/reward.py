@@ -37,12 +37,13 @@ from rewardmodel.models import (
     load_reward_model,
     load_tokenizer,
     merge_adapters,
+    note_template,
     resolve_model,
     save_model,
 )
 from rewardmodel.progress import Progress
 from rewardmodel.ranks import current_ranks, part
-from rewardmodel.reading import Rectangle, Row, find_parts, read_rewards, read_states, send
+from rewardmodel.reading import Rectangle, Row, find_parts, is_encoder, read_rewards, read_states, send
 from rewardmodel.rundir import RunDir
 from rewardmodel.train.common import (
     Measure,
@@ -132,6 +133,7 @@ def run_reward(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[str
         started=started,
     )
     report["loss"] = spec.loss
+    report["notes"] += note_template(tokenizer)
     report.update(fit)
     spread = find_spread(target)
     if spread is not None:
@@ -157,6 +159,8 @@ def _train(
     """Train and save into `target`; what `measure` says of the model before its first step; and the settings."""
     model: Any = create_reward_model(base, tokenizer=tokenizer, compute=compute, seed=spec.seed)
     check_positions(model, max_length=spec.max_length)
+    if spec.text_weight and is_encoder(model):
+        raise ModelError("text_weight: an encoder writes no text")
     if spec.text_weight and not model.config.get_text_config().tie_word_embeddings:
         raise ModelError("text_weight: this model's output layer is not its embedding, and a reward model has no other")
     untrained = recall(run, name="untrained", make=lambda: measure(model, phase="measuring the untrained model"))
@@ -336,10 +340,10 @@ class RewardTraining(Training):
         table = self._tabulate(groups)  # sent ahead: a copy between the passes would make the device wait
         batch = self.build(groups)
         with self.autocast():
-            states = read_states(self.model, batch=batch)
+            states = read_states(self.model, batch=batch) if self.spec.text_weight else None
             rewards = read_rewards(self.model, batch=batch, states=states)
         loss, differences = self._lose(rewards, table=table, groups=groups, total=total, pairs=pairs)
-        if self.spec.text_weight:
+        if states is not None:
             loss = loss + self.spec.text_weight * self._lose_text(states, batch=batch, groups=groups, pairs=pairs)
         with torch.no_grad():
             count = torch.full_like(loss, len(differences))
