@@ -52,6 +52,8 @@ def write_card(directory: Path, *, report: dict[str, Any], provenance: dict[str,
 
 def render_card(report: dict[str, Any], *, provenance: dict[str, Any]) -> str:
     """The card as Markdown."""
+    if "attributes" in report["heldout"]:
+        return _render_ratings_card(report, provenance=provenance)
     heldout = report["heldout"]
     trained = report["trained_on"]
     method = report["method"]
@@ -64,6 +66,34 @@ def render_card(report: dict[str, Any], *, provenance: dict[str, Any]) -> str:
         _render_figures(report),
         EXPLANATIONS[method],
         _render_dropped(report),
+        *report["notes"],
+        "## Data",
+        _render_list({**provenance["data_sha256"], "snapshot": provenance["snapshot_sha256"] or "not given"}),
+        "## Spec",
+        f"```json\n{json.dumps(provenance['spec'], ensure_ascii=False, indent=1)}\n```",
+        "## Made with",
+        _render_list({**provenance["versions"], **provenance["machine"]}),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _render_ratings_card(report: dict[str, Any], *, provenance: dict[str, Any]) -> str:
+    trained, heldout, weights = report["trained_on"], report["heldout"], report["attribute_weights"]
+    lines = ["| scale | n | R² | interval | Spearman | interval |", "| --- | --- | --- | --- | --- | --- |"]
+    for name, row in heldout["attributes"].items():
+        r2, rank = (f"{row[key]:.3f}" if row[key] is not None else "–" for key in ("r2", "spearman"))
+        within = [_render_interval(row[f"{key}_interval"]) for key in ("r2", "spearman")]
+        lines.append(f"| {name} | {row['n']} | {r2} | {within[0]} | {rank} | {within[1]} |")
+    parts = [
+        f"# Reward model of named scales from {report['base_model']}",
+        _describe_source(report),
+        f"Trained on {trained['responses']} rated responses to {trained['prompts']} prompts, {trained['steps']} steps.",
+        f"## Held-out: {heldout['n']} responses to {heldout['n_prompts']} prompts ({heldout['split']} split)",
+        "\n".join(lines),
+        "Intervals are 95 %, by drawing prompts again. An output of the head is a rating less its training mean "
+        "(`rated_attributes` in the configuration). The score is the sum of expected ratings, each times its weight: "
+        + ", ".join(f"{name} {weight:g}" for name, weight in weights.items())
+        + ".",
         *report["notes"],
         "## Data",
         _render_list({**provenance["data_sha256"], "snapshot": provenance["snapshot_sha256"] or "not given"}),

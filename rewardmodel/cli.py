@@ -309,14 +309,15 @@ def _print_warnings(figures: dict[str, Any]) -> int:
 def _score(arguments: argparse.Namespace) -> int:
     from rewardmodel.data import read_responses
     from rewardmodel.progress import Progress
+    from rewardmodel.reading import describe_attributes
     from rewardmodel.score import load_scorer, score_texts
 
     items = read_responses(arguments.data)
     model, tokenizer, compute = load_scorer(
         arguments.model, device=arguments.device, precision=arguments.precision, threads=arguments.threads
     )
-    if arguments.uncertainty:
-        return _score_surely(arguments, items=items, model=model, tokenizer=tokenizer, compute=compute)
+    if arguments.uncertainty or describe_attributes(model) is not None:
+        return _score_fully(arguments, items=items, model=model, tokenizer=tokenizer, compute=compute)
     with Progress() as progress:
         scores = score_texts(
             model,
@@ -337,23 +338,23 @@ def _score(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _score_surely(
+def _score_fully(
     arguments: argparse.Namespace, *, items: Sequence[Any], model: Any, tokenizer: Any, compute: Any
 ) -> int:
     from rewardmodel.chat import encode_conversation
     from rewardmodel.models import read_positions, resolve_model
     from rewardmodel.progress import Progress
-    from rewardmodel.score import score_surely
+    from rewardmodel.score import score_fully
     from rewardmodel.uncertainty import find_spread
 
-    spread = find_spread(resolve_model(arguments.model))
-    if spread is None:
+    spread = find_spread(resolve_model(arguments.model)) if arguments.uncertainty else None
+    if arguments.uncertainty and spread is None:
         raise InputError(f"{arguments.model} keeps no uncertainty; train with laplace: on, or with tuning: head")
     sequences = [encode_conversation(tokenizer, messages=[*item.prompt, *item.response]) for item in items]
     limit = read_positions(model)
     readable = [i for i, ids in enumerate(sequences) if limit is None or len(ids) <= limit]
     with Progress() as progress:
-        found = score_surely(
+        found = score_fully(
             model,
             spread=spread,
             prompts=[json.dumps(items[i].prompt, sort_keys=True) for i in readable],
@@ -362,7 +363,7 @@ def _score_surely(
             batch_size=arguments.batch_size,
             progress=progress,
         )
-    nothing: dict[str, float | None] = {"score": None, "std": None, "beats_others": None}
+    nothing = {"score": None, **({"std": None, "beats_others": None} if arguments.uncertainty else {})}
     known = dict(zip(readable, found, strict=True))
     _write_rows(arguments.out, [{**item.row, **known.get(i, nothing)} for i, item in enumerate(items)])
     return 0

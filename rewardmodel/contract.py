@@ -21,7 +21,7 @@ METHODS = ("reward", "sft", "dpo", "kto", "generate", "score")
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 SPLITS = ("train", "validation", "test")
-REWARD_LOSSES = ("bradley-terry", "davidson", "rao-kupper", "plackett-luce")
+REWARD_LOSSES = ("bradley-terry", "davidson", "rao-kupper", "plackett-luce", "ratings")
 TIE_LOSSES = ("davidson", "rao-kupper")
 STRENGTHS = ("0", "1", "2", "3")
 TRACKERS = ("wandb", "mlflow", "trackio")
@@ -193,7 +193,8 @@ class RewardSpec(_LoopSpec):
     loss: str = _setting(
         "bradley-terry",
         choices=REWARD_LOSSES,
-        help="All pairs of a prompt's responses; davidson and rao-kupper use ties; plackett-luce needs strict orders.",
+        help="All pairs of a prompt's responses; davidson and rao-kupper use ties; plackett-luce needs strict orders; "
+        "ratings learns named scales from rated responses.",
     )
     tie_strength: float | None = _setting(
         None, minimum=0, maximum=1000, help="Tie parameter of davidson or rao-kupper; unset: from the share of ties."
@@ -203,6 +204,10 @@ class RewardSpec(_LoopSpec):
     )
     margins: dict[str, float] | None = _setting(  # noqa: RUF009 (a field, as everywhere here)
         None, help="Table strength -> lead that the better response should have, as {1: 0, 2: 0.5, 3: 1}; unset: none."
+    )
+    attribute_weights: dict[str, float] | None = _setting(  # noqa: RUF009 (a field, as everywhere here)
+        None,
+        help="Of loss ratings: scale -> its weight in the score, as {helpfulness: 1, verbosity: -0.5}; unset: equal.",
     )
     length_penalty: float | None = _setting(
         None, minimum=0, help="Weight of the squared correlation of reward and length within pairs (after ODIN, 2024)."
@@ -231,12 +236,28 @@ class RewardSpec(_LoopSpec):
             raise SpecError(f"margins: loss {self.loss} knows no margins; use bradley-terry")
         if self.label_smoothing and self.loss == "plackett-luce":
             raise SpecError("label_smoothing: loss plackett-luce knows none; use bradley-terry")
+        if self.loss == "ratings":
+            self._check_ratings()
+        elif self.attribute_weights is not None:
+            raise SpecError("attribute_weights: is for loss ratings")
         if self.tuning != "head" and self.ensemble is not None:
             raise SpecError("ensemble: members are heads; set tuning head")
         if self.tuning != "head" and self.head_prior is not None:
             raise SpecError("head_prior: is for tuning head")
         if self.tuning == "head" and self.text_weight:
             raise SpecError("text_weight: tuning head leaves the language model as it is")
+
+    def _check_ratings(self) -> None:
+        if self.tuning == "head":
+            raise SpecError("loss: ratings trains with tuning lora or full")
+        for name in ("label_smoothing", "length_penalty", "text_weight", "center_rewards_coefficient"):
+            if getattr(self, name):
+                raise SpecError(f"{name}: loss ratings has no pairs; leave it out")
+        if self.laplace == "on":
+            raise SpecError("laplace: is for losses of comparisons, not for ratings")
+        for name, weight in (self.attribute_weights or {}).items():
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+                raise SpecError(f"attribute_weights.{name}: expected a finite number, got {weight!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -563,11 +584,13 @@ class ScoreRow(TypedDict):
     """A row of outputs/scores.jsonl. score is None for a text too long for the model; `reason` says so.
 
     std: standard deviation of the score's difference from the mean training response, where the model knows it.
+    attributes: of a model trained on ratings, the rating it expects on each scale; the score is their weighted sum.
     """
 
     response_id: str
     score: float | None
     std: NotRequired[float]
+    attributes: NotRequired[dict[str, float]]
 
 
 class PreferenceRow(TypedDict, total=False):
@@ -618,3 +641,16 @@ class RankingRow(TypedDict, total=False):
     weight: float
     strength: int | None
     group_id: str
+
+
+class RatedRow(TypedDict, total=False):
+    """A row for loss ratings: one response and its ratings by scale; a scale may be missing.
+
+    Rows of the snapshot format `ratings` say the same as `scales` (names) and `values`.
+    """
+
+    prompt: list[Message]
+    response: str
+    ratings: dict[str, float]
+    scales: list[str]
+    values: list[float]

@@ -20,7 +20,7 @@ from rewardmodel.models import models_directory
 from rewardmodel.progress import Progress
 from rewardmodel.score import iterate_states
 
-SLAB = 256  # responses a file of the cache
+SLAB = 128  # responses a file of the cache
 
 
 def recall_states(
@@ -39,6 +39,17 @@ def recall_states(
         slab = order[start : start + SLAB]
         part = _recall_slab(model, sequences=[sequences[i] for i in slab], weights=weights, compute=compute)
         states.update(zip(slab, part, strict=True))
+        progress.advance(len(states))
+        progress.check()
+    return torch.stack([states[i] for i in range(len(sequences))])
+
+
+def read_all(model: Any, *, sequences: Sequence[Sequence[int]], compute: Compute, progress: Progress) -> torch.Tensor:
+    """The same without a cache."""
+    progress.start("reading features", total=len(sequences))
+    states: dict[int, torch.Tensor] = {}
+    for places, found, _ in iterate_states(model, sequences=sequences, compute=compute, batch_size=32):
+        states.update(zip(places, found.cpu(), strict=True))
         progress.advance(len(states))
         progress.check()
     return torch.stack([states[i] for i in range(len(sequences))])

@@ -131,7 +131,7 @@ def _build_group(pairs: Sequence[EncodedPair]) -> Group:
         prompt_id=pairs[0].pair.prompt_id,
         sequences=sequences,
         prompt_length=min(len(item.prompt_ids) for item in pairs),
-        shared=_shared_length(sequences),
+        shared=shared_length(sequences),
         edges=edges,
         orders=[],
     )
@@ -141,7 +141,8 @@ def _sides(item: EncodedPair) -> tuple[list[int], list[int]]:
     return item.prompt_ids + item.chosen_ids, item.prompt_ids + item.rejected_ids
 
 
-def _shared_length(sequences: Sequence[list[int]]) -> int:
+def shared_length(sequences: Sequence[list[int]]) -> int:
+    """How many tokens all begin with; fewer than the shortest has."""
     if len(sequences) < 2:
         return 0
     # Of all sequences, the least and the greatest part first.

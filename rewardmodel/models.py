@@ -34,11 +34,18 @@ from transformers import (
 
 from rewardmodel.compute import Compute
 from rewardmodel.contract import EMBEDDED_MODEL, InputError
+from rewardmodel.reading import find_parts, is_classifier
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 PLAIN_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
 # Tokens that models set aside for padding, in the order in which we would take them.
 PAD_CANDIDATES = ("<|pad|>", "<pad>", "[PAD]", "<|finetune_right_pad_id|>", "<|endoftext|>", "<unk>")
+
+# How an encoder reads a conversation where its tokenizer does not say; saved with the model.
+PLAIN_TEMPLATE = (
+    "{{ cls_token }}{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}{{ sep_token }}"
+    "{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+)
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -57,7 +64,8 @@ class Float32Head(torch.nn.Linear):
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """(batch, tokens, hidden) -> (batch, tokens, 1)"""
         with torch.autocast(hidden.device.type, enabled=False):
-            return F.linear(hidden.float(), self.weight.float())
+            bias = None if self.bias is None else self.bias.float()
+            return F.linear(hidden.float(), self.weight.float(), bias)
 
 
 def resolve_model(name: str) -> Path:
@@ -77,12 +85,16 @@ def resolve_model(name: str) -> Path:
 def load_tokenizer(directory: Path) -> Any:
     """The tokenizer of a model, with a padding token that differs from eos where its vocabulary has one.
 
-    Raises ModelError where there is no chat template or no eos token.
+    An encoder's that has no chat template gets a plain one (`PLAIN_TEMPLATE`), and its separator as eos. Raises
+    ModelError where another has no chat template or no eos token.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelError(f"model: the tokenizer in {directory} cannot be loaded: {error}") from None
+    if tokenizer.mask_token and tokenizer.cls_token and tokenizer.sep_token:  # made for encoders
+        tokenizer.chat_template = tokenizer.chat_template or PLAIN_TEMPLATE
+        tokenizer.eos_token = tokenizer.eos_token or tokenizer.sep_token
     if not tokenizer.chat_template:
         raise ModelError(f"model: {directory} has no chat template; choose an instruction-tuned model")
     if tokenizer.eos_token is None:
@@ -95,6 +107,8 @@ def load_policy(directory: Path, *, tokenizer: Any, compute: Compute, dtype: tor
     """A causal language model in evaluation mode on its device. Raises ModelError for another kind of model."""
     if _is_classifier(directory):
         raise ModelError(f"model: {directory} is a reward model; a model that writes text is needed")
+    if tokenizer.chat_template == PLAIN_TEMPLATE:
+        raise ModelError(f"model: {directory} is an encoder; a model that writes text is needed")
     model = _load(AutoModelForCausalLM, directory, dtype=dtype)
     model.config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
@@ -106,33 +120,42 @@ def load_reward_model(directory: Path, *, tokenizer: Any, compute: Compute) -> P
     """A trained reward model in evaluation mode, float32. Raises ModelError for a model without a trained head."""
     if not _is_classifier(directory):
         raise ModelError(f"model: {directory} is not a reward model (its config names no sequence classifier)")
-    model = prepare_classifier(_load_classifier(directory), tokenizer=tokenizer)
+    attributes = json.loads((directory / "config.json").read_text(encoding="utf-8")).get("rated_attributes")
+    model = _load_classifier(directory, outputs=len(attributes["names"]) if attributes else 1)
+    model = prepare_classifier(model, tokenizer=tokenizer)
     _check_vocabulary(model, tokenizer=tokenizer, directory=directory)
     return _place(model, compute=compute, directory=directory)
 
 
-def create_reward_model(directory: Path, *, tokenizer: Any, compute: Compute, seed: int) -> PreTrainedModel:
+def create_reward_model(
+    directory: Path, *, tokenizer: Any, compute: Compute, seed: int, outputs: int = 1
+) -> PreTrainedModel:
     """A reward model to train: the model in `directory`, with a new head unless it already is a reward model.
+
+    outputs: more than one for attributes; the head is new then in any case.
 
     The head's weights are drawn from N(0, 1/(d+1)^2), smaller than the 1/(d+1) variance of Stiennon et al. (2020),
     so that training starts at rewards near 0 and a loss of ln 2.
     """
-    model = _load_classifier(directory)
-    head = getattr(model, "score", None)
-    if not isinstance(head, torch.nn.Linear):
-        raise ModelError(f"model: {type(model).__name__} has no linear `score` head; choose a decoder model")
-    if not _is_classifier(directory):
+    model = _load_classifier(directory, outputs=outputs)
+    if not is_classifier(model):
+        raise ModelError(f"model: {type(model).__name__} has no `score` or `classifier` head")
+    head = find_parts(model)[1]
+    if outputs > 1 or not _is_classifier(directory):
         generator = torch.Generator().manual_seed(seed)
         width = head.in_features
         with torch.no_grad():
-            head.weight.copy_(torch.randn(1, width, generator=generator) / (width + 1))
+            head.weight.copy_(torch.randn(outputs, width, generator=generator) / (width + 1))
     _check_vocabulary(model, tokenizer=tokenizer, directory=directory)
     return _place(prepare_classifier(model, tokenizer=tokenizer), compute=compute, directory=directory)
 
 
 def read_positions(model: PreTrainedModel) -> int | None:
     """The most tokens a model reads; None where its configuration does not say."""
-    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    table = getattr(getattr(find_parts(model)[0], "embeddings", None), "position_embeddings", None)
+    taken = getattr(table, "padding_idx", None)  # RoBERTa's positions begin after that of padding
+    return limit if limit is None or taken is None else limit - taken - 1
 
 
 def save_model(model: PreTrainedModel, *, tokenizer: Any, directory: Path) -> None:
@@ -207,8 +230,9 @@ def _load(auto_class: Any, directory: Path, *, dtype: torch.dtype, **settings: A
         raise ModelError(f"model: {directory} cannot be loaded: {error}") from None
 
 
-def _load_classifier(directory: Path) -> PreTrainedModel:
-    model = _load(AutoModelForSequenceClassification, directory, dtype=torch.float32, num_labels=1)
+def _load_classifier(directory: Path, *, outputs: int = 1) -> PreTrainedModel:
+    more = {"ignore_mismatched_sizes": True} if outputs > 1 else {}
+    model = _load(AutoModelForSequenceClassification, directory, dtype=torch.float32, num_labels=outputs, **more)
     model.config.use_cache = False
     return model
 
@@ -218,11 +242,21 @@ def prepare_classifier(model: PreTrainedModel, *, tokenizer: Any) -> PreTrainedM
     # The classifier reads its score at the last token that is not padding, so it must know which token pads.
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     model.config.pad_token_id = tokenizer.pad_token_id
-    head = getattr(model, "score", None)
-    if isinstance(head, torch.nn.Linear) and head.bias is None:
-        model.score = Float32Head(head.in_features, head.out_features, bias=False)
-        model.score.weight = head.weight
+    head = find_parts(model)[1]
+    if type(head) is torch.nn.Linear:
+        head.__class__ = Float32Head
     return model
+
+
+def note_template(tokenizer: Any) -> list[str]:
+    """What a card should say of a template that we chose."""
+    if tokenizer.chat_template != PLAIN_TEMPLATE:
+        return []
+    return [
+        "The base model is an encoder without a chat template: a conversation is its turns as `role: content`, each "
+        "followed by the separator (the template is saved with the tokenizer), and the reward is the output of the "
+        "encoder's own classification head."
+    ]
 
 
 def _check_vocabulary(model: PreTrainedModel, *, tokenizer: Any, directory: Path) -> None:

@@ -10,7 +10,9 @@ classifiers, TRL and servers read it. Two ways lead there and give the same numb
   the rest of another to the shared beginning and to itself. On a GPU that is one call of FlashAttention's
   variable-length kernel a layer, with the keys gathered; elsewhere a dense mask.
 
-Not here: models that attend otherwise (sliding windows, encoders): they are read padded (`can_pack`).
+Models that attend otherwise (sliding windows) are read padded (`can_pack`). So are encoders (BERT and its kin), which
+read in both directions and have a classification head of their own: their reward is its output, and their last state
+is what its last linear layer is given.
 """
 
 from __future__ import annotations
@@ -187,8 +189,53 @@ def send(values: np.ndarray, *, device: str) -> torch.Tensor:
 
 def read_rewards(model: Any, *, batch: Row | Rectangle, states: torch.Tensor | None = None) -> torch.Tensor:
     """One reward a conversation, (n,), float32, in the order they were built in. states: of `read_states`, if known."""
-    states = read_states(model, batch=batch) if states is None else states
-    return find_parts(model)[1](states[batch.reads]).squeeze(-1).float()
+    last = read_last(model, batch=batch) if states is None else states[batch.reads]
+    return reward_of(model, last)
+
+
+def reward_of(model: Any, last: torch.Tensor) -> torch.Tensor:
+    """Rewards from last states: (n, hidden) -> (n,), float32."""
+    outputs = find_parts(model)[1](last).float()
+    return outputs.squeeze(-1) if outputs.shape[-1] == 1 else weigh_attributes(model, outputs)
+
+
+def describe_attributes(model: Any) -> dict[str, Any] | None:
+    """{names, means, weights} of a model that was trained on ratings: an output is a rating less its mean."""
+    return getattr(find_parts(model)[0].config, "rated_attributes", None)
+
+
+def weigh_attributes(model: Any, outputs: torch.Tensor) -> torch.Tensor:
+    """The score: the stated weighted sum of the expected ratings. (n, attributes) -> (n,)"""
+    known = describe_attributes(model)
+    if known is None:
+        raise ValueError("a model of several outputs that does not say what they are")
+    means, weights = (torch.tensor(known[key], device=outputs.device) for key in ("means", "weights"))
+    return (outputs + means) @ weights
+
+
+@torch.no_grad()
+def read_attributes(model: Any, states: torch.Tensor) -> list[dict[str, float]] | None:
+    """The rating a model expects on each of its scales, from last states (n, hidden); None where it has no scales."""
+    known = describe_attributes(model)
+    if known is None:
+        return None
+    outputs = find_parts(model)[1](states).float().cpu() + torch.tensor(known["means"])
+    return [dict(zip(known["names"], line, strict=True)) for line in outputs.tolist()]
+
+
+def read_last(model: Any, *, batch: Row | Rectangle) -> torch.Tensor:
+    """What the head is given of each conversation, (n, hidden)."""
+    if not is_encoder(model):
+        return read_states(model, batch=batch)[batch.reads]
+    if not isinstance(batch, Rectangle):
+        raise ValueError("an encoder reads padded")
+    kept: list[torch.Tensor] = []
+    handle = find_parts(model)[1].register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0]))
+    try:
+        _inner(model).forward(input_ids=batch.ids, attention_mask=batch.mask)
+    finally:
+        handle.remove()
+    return kept[0]
 
 
 def read_states(model: Any, *, batch: Row | Rectangle) -> torch.Tensor:
@@ -303,20 +350,43 @@ def packed_attention(model: Any) -> Iterator[None]:
 
 def find_parts(model: Any) -> tuple[Any, Any]:
     """The backbone and the head of a sequence classifier or a policy, under adapters or not."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    head = inner.score if is_classifier(model) else inner.get_output_embeddings()
+    inner = _inner(model)
+    if is_encoder(model):
+        head = _find_last_layer(inner.classifier)
+    else:
+        head = inner.score if is_classifier(model) else inner.get_output_embeddings()
     return getattr(inner, inner.base_model_prefix), head
+
+
+def _inner(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _find_last_layer(classifier: Any) -> Any:
+    """The linear layer that gives an encoder's logits; under adapters, that of the copy that is trained."""
+    trained = getattr(classifier, "modules_to_save", None)
+    module = next(iter(trained.values())) if trained else classifier
+    return [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)][-1]
 
 
 def is_classifier(model: Any) -> bool:
     """Whether a model gives rewards, under adapters or not; a policy gives logits."""
-    return hasattr(model.get_base_model() if hasattr(model, "get_base_model") else model, "score")
+    return hasattr(_inner(model), "score") or is_encoder(model)
+
+
+def is_encoder(model: Any) -> bool:
+    """Whether a model is a classifier with a head of its own, as BERT and its kin are."""
+    inner = _inner(model)
+    return not hasattr(inner, "score") and isinstance(getattr(inner, "classifier", None), torch.nn.Module)
 
 
 def find_blocks(model: Any) -> torch.nn.ModuleList:
     """The repeated layers of a backbone. Raises ValueError where it has none."""
     backbone, _ = find_parts(model)
     lists = [child for child in backbone.children() if isinstance(child, torch.nn.ModuleList)]
+    if not lists:  # an encoder's stand one level below
+        below = [module for child in backbone.children() for module in child.children()]
+        lists = [module for module in below if isinstance(module, torch.nn.ModuleList)]
     if not lists:
         raise ValueError(f"{type(backbone).__name__} has no list of layers")
     return max(lists, key=len)
@@ -326,6 +396,8 @@ def can_pack(model: Any) -> str | None:
     """Why a model cannot be read packed; None if it can."""
     backbone, _ = find_parts(model)
     config = backbone.config
+    if is_encoder(model):
+        return f"{type(backbone).__name__} reads in both directions"
     if not getattr(backbone, "_supports_attention_backend", False):
         return f"{type(backbone).__name__} has an attention of its own"
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])

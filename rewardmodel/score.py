@@ -17,7 +17,7 @@ from rewardmodel.contract import Message, ScoreSpec
 from rewardmodel.data import ResponseItem, read_responses
 from rewardmodel.models import load_reward_model, load_tokenizer, read_positions, resolve_model
 from rewardmodel.progress import Progress
-from rewardmodel.reading import build_rectangle, read_rewards, read_states
+from rewardmodel.reading import build_rectangle, read_attributes, read_last, reward_of
 from rewardmodel.rundir import RunDir, append_json_lines, read_json_lines
 from rewardmodel.uncertainty import Spread, find_spread, probability_better
 
@@ -91,46 +91,60 @@ def iterate_states(
         chosen = order[start : start + batch_size]
         batch = build_rectangle([sequences[i] for i in chosen], pad_id=pad_id, device=compute.device)
         with torch.inference_mode(), compute.autocast():
-            states = read_states(model, batch=batch)
-            rewards = read_rewards(model, batch=batch, states=states)
-        yield chosen, states[batch.reads].float(), rewards
+            last = read_last(model, batch=batch)
+            rewards = reward_of(model, last)
+        yield chosen, last.float(), rewards
 
 
-def score_surely(
+def score_fully(
     model: Any,
     *,
-    spread: Spread,
+    spread: Spread | None,
     prompts: Sequence[str],
     sequences: Sequence[Sequence[int]],
     compute: Compute,
     batch_size: int = 16,
     progress: Progress | None = None,
-) -> list[dict[str, float | None]]:
-    """Of each sequence {score, std, beats_others}, in their order.
+) -> list[dict[str, Any]]:
+    """Of each sequence its score, its attributes where the model has several, and with a spread std and beats_others.
 
     beats_others: the mean probability that it is better than another one of equal prompt, uncertainty integrated over;
     None where there is no other.
     """
     progress = progress or Progress(show=False)
     progress.start("scoring", total=len(sequences))
-    scores, states = torch.zeros(len(sequences)), torch.zeros(len(sequences), len(spread.center))
-    done = 0
+    scores: dict[int, float] = {}
+    states: dict[int, torch.Tensor] = {}
+    attributes: dict[int, dict[str, Any]] = {}
     for places, found, values in iterate_states(model, sequences=sequences, compute=compute, batch_size=batch_size):
-        scores[places], states[places] = values.cpu(), found.cpu()
-        done += len(places)
-        progress.advance(done)
+        scores.update(zip(places, values.tolist(), strict=True))
+        if spread is not None:
+            states.update(zip(places, found.cpu(), strict=True))
+        known = read_attributes(model, found)
+        attributes.update(zip(places, ({"attributes": own} for own in known or []), strict=known is not None))
+        progress.advance(len(scores))
         progress.check()
+    rows = [{"score": scores[i], **attributes.get(i, {})} for i in range(len(sequences))]
+    if spread is None:
+        return rows
+    stacked = torch.stack([states[i] for i in range(len(sequences))]) if states else torch.zeros(0, len(spread.center))
+    said = _compare_within(stacked, torch.tensor([row["score"] for row in rows]), spread=spread, prompts=prompts)
+    return [{**row, **more} for row, more in zip(rows, said, strict=True)]
+
+
+def _compare_within(
+    states: torch.Tensor, scores: torch.Tensor, *, spread: Spread, prompts: Sequence[str]
+) -> list[dict[str, float | None]]:
+    """{std, beats_others} of each response."""
     together: dict[str, list[int]] = {}
     for place, prompt in enumerate(prompts):
         together.setdefault(prompt, []).append(place)
-    std = spread.std(states).tolist()
     rows: list[dict[str, float | None]] = []
-    for place, prompt in enumerate(prompts):
+    for place, (prompt, std) in enumerate(zip(prompts, spread.std(states).tolist(), strict=True)):
         others = [other for other in together[prompt] if other != place]
         leads = scores[place] - scores[others]
         chances = probability_better(leads, spread.std_between(states[[place]], states[others]))
-        beats = float(chances.mean()) if others else None
-        rows.append({"score": float(scores[place]), "std": std[place], "beats_others": beats})
+        rows.append({"std": std, "beats_others": float(chances.mean()) if others else None})
     return rows
 
 
@@ -162,6 +176,9 @@ def run_score(spec: ScoreSpec, *, run: RunDir, progress: Progress) -> dict[str, 
     for places, states, values in batches:
         ids = [left[readable[i]].response_id for i in places]
         rows = [{"response_id": name, "score": value} for name, value in zip(ids, values.tolist(), strict=True)]
+        attributes = read_attributes(model, states)
+        if attributes is not None:
+            rows = [{**row, "attributes": own} for row, own in zip(rows, attributes, strict=True)]
         if spread is not None:
             stds = spread.std(states.cpu()).tolist()
             rows = [{**row, "std": std} for row, std in zip(rows, stds, strict=True)]

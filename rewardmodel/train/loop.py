@@ -96,7 +96,7 @@ def plan_training(
     settled = current_ranks().from_first(
         lambda: settle(spec, model=model, compute=compute, groups=groups, epochs=epochs)
     )
-    whole = isinstance(spec, RewardSpec) and spec.loss == "plackett-luce"  # an order is not cut
+    whole = isinstance(spec, RewardSpec) and spec.loss in ("plackett-luce", "ratings")  # an order is not cut
     parts = groups if whole else _split_large(spec, groups=groups, pairs=pairs, settled=settled)
     steps = plan_steps(
         parts,

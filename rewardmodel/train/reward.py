@@ -28,7 +28,7 @@ from rewardmodel.compute import Compute, resolve_compute, seed_everything
 from rewardmodel.contract import TIE_LOSSES, InputError, RewardSpec
 from rewardmodel.data import DataError
 from rewardmodel.evaluate import reward_margins, summarize_pairs
-from rewardmodel.features import recall_states
+from rewardmodel.features import read_all, recall_states
 from rewardmodel.groups import Group, gather_groups, keep_orders
 from rewardmodel.log_probs import find_completions, sum_log_probs
 from rewardmodel.models import (
@@ -37,14 +37,14 @@ from rewardmodel.models import (
     load_reward_model,
     load_tokenizer,
     merge_adapters,
+    note_template,
     resolve_model,
     save_model,
 )
 from rewardmodel.progress import Progress
 from rewardmodel.ranks import current_ranks, part
-from rewardmodel.reading import Rectangle, Row, find_parts, read_rewards, read_states, send
+from rewardmodel.reading import Rectangle, Row, find_parts, is_encoder, read_rewards, read_states, send
 from rewardmodel.rundir import RunDir
-from rewardmodel.score import iterate_states
 from rewardmodel.trackers import find_trackers
 from rewardmodel.train.common import (
     Measure,
@@ -52,7 +52,6 @@ from rewardmodel.train.common import (
     build_report,
     check_positions,
     encode_splits,
-    hash_weights,
     log_metrics,
     lora_config,
     read_splits,
@@ -70,6 +69,10 @@ def run_reward(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[str
 
     Raises InputError before any training for data or a model that cannot be used, CancelledError when asked to stop.
     """
+    if spec.loss == "ratings":
+        from rewardmodel.train.ratings import run_ratings
+
+        return run_ratings(spec, run=run, progress=progress)
     ranks = current_ranks()
     started = run.read_status()["started_at"]
     progress.start("loading")
@@ -87,9 +90,9 @@ def run_reward(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[str
         return summarize_pairs(margins, pairs=data.test.pairs)
 
     target = run.outputs / "model"
-    fit: dict[str, Any] = {}
+    states: torch.Tensor | None = None
     if spec.tuning == "head":
-        untrained, fit = _fit_head(
+        untrained, fit, states = _fit_head(
             spec,
             base=base,
             tokenizer=tokenizer,
@@ -98,7 +101,6 @@ def run_reward(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[str
             compute=compute,
             run=run,
             progress=progress,
-            measure=measure,
             target=target,
         )
     else:
@@ -125,16 +127,19 @@ def run_reward(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[str
         spec,
         data=data,
         compute=compute,
-        heldout=measure(trained, phase="evaluating"),
+        heldout=measure(trained, phase="evaluating") if states is None else measure_states(trained, states, data=data),
         untrained=untrained,
         steps=fit["head"]["rounds"] if "head" in fit else read_trained_steps(run),
         started=started,
     )
     report["loss"] = spec.loss
+    report["notes"] += note_template(tokenizer)
     report.update(fit)
     spread = find_spread(target)
     if spread is not None:
-        report["uncertainty"] = weigh_uncertainty(trained, spread=spread, data=data, compute=compute, progress=progress)
+        if states is None:
+            states = read_all(trained, sequences=list_sides(data), compute=compute, progress=progress)
+        report["uncertainty"] = weigh_uncertainty(trained, spread=spread, states=states)
     write_card(target, report=report, provenance=provenance)
     return report
 
@@ -154,6 +159,8 @@ def _train(
     """Train and save into `target`; what `measure` says of the model before its first step; and the settings."""
     model: Any = create_reward_model(base, tokenizer=tokenizer, compute=compute, seed=spec.seed)
     check_positions(model, max_length=spec.max_length)
+    if spec.text_weight and is_encoder(model):
+        raise ModelError("text_weight: an encoder writes no text")
     if spec.text_weight and not model.config.get_text_config().tie_word_embeddings:
         raise ModelError("text_weight: this model's output layer is not its embedding, and a reward model has no other")
     untrained = recall(run, name="untrained", make=lambda: measure(model, phase="measuring the untrained model"))
@@ -188,10 +195,10 @@ def _fit_head(
     compute: Compute,
     run: RunDir,
     progress: Progress,
-    measure: Measure,
     target: Path,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Fit the head on states read once, and save into `target`; what `measure` says before; and what the fit found.
+) -> tuple[dict[str, Any], dict[str, Any], torch.Tensor]:
+    """Fit the head on states read once, and save into `target`; the held-out figures before, what the fit found, and
+    the states of the held-out sides, which the head does not change.
 
     weights: hashes of the base model's files.
     """
@@ -201,7 +208,8 @@ def _fit_head(
         raise InputError("tuning: head runs in one process; start it without accelerate launch")
     model: Any = create_reward_model(base, tokenizer=tokenizer, compute=compute, seed=spec.seed)
     check_positions(model, max_length=spec.max_length)
-    untrained = recall(run, name="untrained", make=lambda: measure(model, phase="measuring the untrained model"))
+    sides = recall_states(model, sequences=list_sides(data), weights=weights, compute=compute, progress=progress)
+    untrained = recall(run, name="untrained", make=lambda: measure_states(model, sides, data=data))
     groups = prepare_groups(spec, data=data)
     sequences = [ids for group in groups for ids in group.sequences]
     states = recall_states(model, sequences=sequences, weights=weights, compute=compute, progress=progress)
@@ -232,14 +240,31 @@ def _fit_head(
     if spec.ensemble:
         spread = heads.fit_ensemble(problem, solution=best, members=spec.ensemble, seed=spec.seed)
         save_spread(spread, directory=target)
-    return untrained, {
-        "head": {
-            "prior": best.prior,
-            "evidence": best.evidence,
-            "rounds": sum(solution.rounds for solution in tried),
-            "training_accuracy": problem.accuracy(best.weights),
-        }
+    found = {
+        "prior": best.prior,
+        "evidence": best.evidence,
+        "rounds": sum(solution.rounds for solution in tried),
+        "training_accuracy": problem.accuracy(best.weights),
     }
+    return untrained, {"head": found}, sides
+
+
+def list_sides(data: TrainingData) -> list[list[int]]:
+    """The held-out conversations: the chosen and the rejected one of each pair, by turns."""
+    return [[*item.prompt_ids, *side] for item in data.test.pairs for side in (item.chosen_ids, item.rejected_ids)]
+
+
+@torch.no_grad()
+def lead(model: Any, states: torch.Tensor) -> torch.Tensor:
+    """What a head gives the first of each two states more than the second: (2 n, d) -> (n,), float32."""
+    head = find_parts(model)[1]
+    scores = head(states.to(head.weight.device)).squeeze(-1).cpu()
+    return scores[::2] - scores[1::2]
+
+
+def measure_states(model: Any, states: torch.Tensor, *, data: TrainingData) -> dict[str, Any]:
+    """Held-out figures from the states of `list_sides`."""
+    return summarize_pairs(lead(model, states).tolist(), pairs=data.test.pairs)
 
 
 def fit_posterior(
@@ -250,23 +275,18 @@ def fit_posterior(
 
     groups = prepare_groups(spec, data=data)
     sequences = [ids for group in groups for ids in group.sequences]
-    states = recall_states(model, sequences=sequences, weights=hash_weights(target), compute=compute, progress=progress)
+    states = read_all(model, sequences=sequences, compute=compute, progress=progress)
     problem = heads.HeadProblem(spec, groups=groups, states=states)
     own = find_parts(model)[1].weight.detach().cpu().squeeze(0)
     save_spread(heads.fit_laplace(problem, weights=own, prior=None)[0], directory=target)
 
 
-def weigh_uncertainty(
-    model: Any, *, spread: Spread, data: TrainingData, compute: Compute, progress: Progress
-) -> dict[str, Any]:
-    """Held-out log loss with the uncertainty of each lead integrated over, beside the one without; and mean std."""
-    sequences = [[*pair.prompt_ids, *side] for pair in data.test.pairs for side in (pair.chosen_ids, pair.rejected_ids)]
-    progress.start("weighing the uncertainty")
-    scores, states = torch.zeros(len(sequences)), torch.zeros(len(sequences), len(spread.center))
-    for places, found, values in iterate_states(model, sequences=sequences, compute=compute, batch_size=16):
-        scores[places], states[places] = values.cpu(), found.cpu()
-        progress.check()
-    leads = (scores[::2] - scores[1::2]).double()
+def weigh_uncertainty(model: Any, *, spread: Spread, states: torch.Tensor) -> dict[str, Any]:
+    """Held-out log loss with the uncertainty of each lead integrated over, beside the one without; and mean std.
+
+    states: of `list_sides`.
+    """
+    leads = lead(model, states).double()
     std = spread.std_between(states[::2], states[1::2]).double()
     return {
         "kind": spread.kind,
@@ -320,10 +340,10 @@ class RewardTraining(Training):
         table = self._tabulate(groups)  # sent ahead: a copy between the passes would make the device wait
         batch = self.build(groups)
         with self.autocast():
-            states = read_states(self.model, batch=batch)
+            states = read_states(self.model, batch=batch) if self.spec.text_weight else None
             rewards = read_rewards(self.model, batch=batch, states=states)
         loss, differences = self._lose(rewards, table=table, groups=groups, total=total, pairs=pairs)
-        if self.spec.text_weight:
+        if states is not None:
             loss = loss + self.spec.text_weight * self._lose_text(states, batch=batch, groups=groups, pairs=pairs)
         with torch.no_grad():
             count = torch.full_like(loss, len(differences))
