@@ -60,7 +60,7 @@ def make_ppo(tiny_model: Path, tiny_data: Path, reward_run: RunDir) -> MakePPO:
 def sft_policy(tmp_path_factory: pytest.TempPathFactory, make_spec: Callable[..., dict[str, Any]]) -> Path:
     """The tiny model after it imitated the better responses for a while."""
     run = RunDir(tmp_path_factory.mktemp("sft")).create(
-        make_spec("sft", tuning="full", epochs=3.0, report_samples=0, tensorboard=False)
+        make_spec("sft", tuning="full", epochs=12.0, learning_rate=1e-2, report_samples=0, tensorboard=False)
     )
     return finish(run).outputs / "model"
 
