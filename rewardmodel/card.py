@@ -13,9 +13,10 @@ KINDS = {
     "sft": "Policy (supervised fine-tuning)",
     "dpo": "Policy (direct preference optimisation)",
     "kto": "Policy (Kahneman-Tversky optimisation)",
+    "ppo": "Policy (proximal policy optimisation)",
 }
-UNITS = {"reward": "pairs", "sft": "rows", "dpo": "pairs", "kto": "rows"}
-SOURCES = {"sft": "examples", "kto": "labelled responses"}
+UNITS = {"reward": "pairs", "sft": "rows", "dpo": "pairs", "kto": "rows", "ppo": "responses"}
+SOURCES = {"sft": "examples", "kto": "labelled responses", "ppo": "prompts"}
 ROWS = {"this": "this model", "untrained": "untrained", "longer_wins": "the longer response wins"}
 REASONS = {
     "too_long": "too long",
@@ -37,6 +38,11 @@ EXPLANATIONS = {
         "AUC is the probability that a held-out response labelled true has a higher implicit reward, "
         "log(policy / reference) summed over the response, than one labelled false. Intervals are over prompts drawn "
         "again (95 %). The untrained row ranks responses by the reference's own log-probability."
+    ),
+    "ppo": (
+        "Score is the mean that the reward model of the training gives to one response a held-out prompt; tokens is "
+        "the mean length. Intervals are over prompts drawn again (95 %). A policy trained against a reward model finds "
+        "its faults too: judge it by another one, and by people."
     ),
     "dpo": (
         "Accuracy is that of the implicit reward, beta x log(policy / reference) summed over the response. "
@@ -117,6 +123,8 @@ def _render_figures(report: dict[str, Any]) -> str:
         return _render_columns(report, columns=("loss", "perplexity"))
     if report["method"] == "kto":
         return _render_columns(report, columns=("auc",))
+    if report["method"] == "ppo":
+        return _render_columns(report, columns=("score", "tokens"))
     return (
         f"{_render_table(report)}\n\n"
         "Intervals are 95 %: Wilson's, and by drawing prompts again (pairs of one prompt are not independent). "

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NotRequired, TypedDict, Union, get_args, get_origin, get_type_hints
 
-METHODS = ("reward", "sft", "dpo", "kto", "generate", "score")
+METHODS = ("reward", "sft", "dpo", "kto", "ppo", "generate", "score")
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 SPLITS = ("train", "validation", "test")
@@ -26,6 +26,7 @@ TIE_LOSSES = ("davidson", "rao-kupper")
 STRENGTHS = ("0", "1", "2", "3")
 TRACKERS = ("wandb", "mlflow", "trackio")
 LOSS_TYPES = ("sigmoid", "hinge", "ipo", "robust", "apo_zero", "apo_down", "sigmoid_norm", "simpo")
+KL_ESTIMATORS = ("k1", "k2", "k3")
 SMOOTHED_LOSSES = ("sigmoid", "robust", "sigmoid_norm", "simpo")
 
 # Where nothing is said, by (method, tuning). LoRA takes about ten times the rate of full fine-tuning
@@ -39,7 +40,11 @@ LEARNING_RATES = {
     ("dpo", "full"): 2e-6,
     ("kto", "lora"): 2e-5,
     ("kto", "full"): 2e-6,
+    ("ppo", "lora"): 3e-5,
+    ("ppo", "full"): 3e-6,
 }
+# A critic is trained like the reward model that it mostly begins as.
+VALUE_LEARNING_RATES = {"lora": 1e-4, "full": 1e-5}
 
 
 class InputError(ValueError):
@@ -363,6 +368,112 @@ class KTOSpec(_ExampleSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PPOSpec(_TrainingSpec):
+    """Train a policy on its own responses against a reward model (PPO: Schulman et al. 2017; Ziegler et al. 2019)."""
+
+    method: ClassVar[str] = "ppo"
+
+    data: str | dict[str, str] = _setting(  # noqa: RUF009 (a field, as everywhere here)
+        help="A directory with train.jsonl and test.jsonl of rows {prompt}, or a mapping split -> file."
+    )
+    reward_model: str = _setting(help="The frozen reward model: a directory or a hub id.")
+    value_model: str = _setting(
+        "reward",
+        choices=("reward", "policy"),
+        help="What the critic begins as: the reward model (Stiennon et al. 2020), or the policy with a new head.",
+    )
+    epochs: float = _setting(1.0, above=0, maximum=1000, help="Passes over the training prompts.")
+    max_steps: int | None = _setting(None, minimum=1, help="Rollouts; overrides epochs.")
+    batch_size: int = _setting(32, minimum=2, maximum=65536, help="Prompts a step: the responses of one rollout.")
+    minibatches: int = _setting(
+        4, minimum=1, maximum=4096, help="Parts of a rollout that each move the weights once a PPO epoch."
+    )
+    ppo_epochs: int = _setting(4, minimum=1, maximum=100, help="Passes over a rollout (K in PPO, algorithm 1).")
+    gradient_accumulation: int = _setting(
+        1, minimum=1, maximum=1, help="Always 1: a minibatch that is too large is read in parts of batch_tokens."
+    )
+    batch_tokens: int | None = _setting(
+        None, minimum=8, help="Tokens read at once; a minibatch of more is read in parts. Unset: 4096, on a GPU 16384."
+    )
+    generation_batch_size: int = _setting(64, minimum=1, maximum=65536, help="Responses generated at once.")
+    packing: str = _setting(
+        "auto",
+        choices=("auto", "packed", "padded"),
+        help="packed: responses in one row without padding; auto: on a GPU in bf16.",
+    )
+    response_tokens: int = _setting(128, minimum=1, help="Longest response; what does not end by then is cut there.")
+    max_length: int = _setting(
+        1024, minimum=8, help="Tokens of prompt and response_tokens together; longer prompts are dropped and counted."
+    )
+    temperature: float = _setting(
+        1.0, above=0, maximum=10, help="Temperature of the samples; log-probabilities are taken at it too."
+    )
+    save_steps: int = _setting(10, minimum=1, help="Steps (rollouts) between checkpoints.")
+    logging_steps: int = _setting(1, minimum=1, help="Steps (rollouts) between rows of metrics.jsonl.")
+    learning_rate: float | None = _setting(
+        None, minimum=0, maximum=1, help="Peak learning rate of the policy; unset: 3e-5 with lora, 3e-6 with full."
+    )
+    value_learning_rate: float | None = _setting(
+        None, minimum=0, maximum=1, help="Peak learning rate of the critic; unset: 1e-4 with lora, 1e-5 with full."
+    )
+    clip: float = _setting(0.2, above=0, maximum=1, help="How far a ratio may gain from 1 (epsilon of PPO, eq. 7).")
+    value_clip: float | None = _setting(
+        0.2, above=0, help="How far a value may gain from the rollout's; null: values are not clipped."
+    )
+    gamma: float = _setting(1.0, minimum=0, maximum=1, help="Discount a token.")
+    lam: float = _setting(0.95, minimum=0, maximum=1, help="Lambda of GAE (Schulman et al. 2016).")
+    kl_coefficient: float = _setting(
+        0.05, minimum=0, maximum=100, help="Weight of KL(policy || reference), in units of the score a nat."
+    )
+    kl_estimator: str | None = _setting(
+        None,
+        choices=KL_ESTIMATORS,
+        help="k1, k2 or k3 (Schulman 2020); unset: k1 in the reward, k2 in the loss.",
+    )
+    kl_in: str = _setting(
+        "reward", choices=("reward", "loss"), help="Where the KL counts: each token's reward, or the loss."
+    )
+    target_kl: float | None = _setting(
+        None, above=0, help="Nats a response that kl_coefficient is adapted to (Ziegler et al. 2019); unset: fixed."
+    )
+    kl_budget: float | None = _setting(
+        None, above=0, help="Nats a response at which training stops early; unset: never."
+    )
+    whiten_advantages: bool = _setting(True, help="Advantages of a rollout to mean 0 and variance 1.")
+    whiten_rewards: bool = _setting(False, help="Rewards of a rollout to variance 1; their mean stays.")
+    reward_clip: float | None = _setting(None, above=0, help="Scores are held within plus and minus this; unset: not.")
+    eos_penalty: float = _setting(0.0, minimum=0, help="Taken off the score of a response that did not end itself.")
+    eos_score: float | None = _setting(
+        None, help="The score of a response that did not end itself, whatever the reward model says; unset: its own."
+    )
+    report_samples: int = _setting(
+        4, minimum=0, maximum=1000, help="Held-out prompts whose answers before and after stand in the report."
+    )
+    test_prompts: int = _setting(
+        64, minimum=2, maximum=100000, help="Held-out prompts answered and scored before and after."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.value_learning_rate is None:
+            object.__setattr__(self, "value_learning_rate", VALUE_LEARNING_RATES[self.tuning])
+        if self.kl_estimator is None:
+            object.__setattr__(self, "kl_estimator", "k1" if self.kl_in == "reward" else "k2")
+        if self.kl_in == "loss" and self.kl_estimator == "k1":
+            raise SpecError("kl_estimator: k1 in the loss has a gradient of mean 0; use k2 or k3, or kl_in reward")
+        if self.minibatches > self.batch_size:
+            raise SpecError(f"minibatches: {self.minibatches} parts of {self.batch_size} responses; at most as many")
+        if self.response_tokens >= self.max_length:
+            raise SpecError(
+                f"response_tokens: {self.response_tokens} leave no room for a prompt in max_length {self.max_length}"
+            )
+        if self.eos_score is not None and self.eos_penalty:
+            raise SpecError("eos_penalty: eos_score replaces the score, so nothing is taken off it; use one of them")
+        if self.target_kl is not None and not self.kl_coefficient:
+            raise SpecError("target_kl: a kl_coefficient of 0 stays 0 however it is adapted; begin above it")
+
+
+@dataclass(frozen=True, kw_only=True)
 class GenerateSpec(_Spec):
     """Sample responses from a policy."""
 
@@ -388,7 +499,7 @@ class ScoreSpec(_Spec):
     batch_size: int = _setting(16, minimum=1, maximum=4096, help="Responses scored at once.")
 
 
-Spec = Union[RewardSpec, SFTSpec, DPOSpec, KTOSpec, GenerateSpec, ScoreSpec]  # noqa: UP007 (a runtime alias, read by get_args)
+Spec = Union[RewardSpec, SFTSpec, DPOSpec, KTOSpec, PPOSpec, GenerateSpec, ScoreSpec]  # noqa: UP007 (a runtime alias, read by get_args)
 SPECS: dict[str, type[Spec]] = {kind.method: kind for kind in get_args(Spec)}
 
 
@@ -498,7 +609,7 @@ def _is_plain_text(text: str) -> bool:
 
 def _check_range(name: str, value: Any, *, limits: Mapping[str, Any]) -> None:
     choices = limits["choices"]
-    if choices is not None and value not in choices:
+    if choices is not None and value is not None and value not in choices:
         raise SpecError(f"{name}: {_unknown(str(value), choices)}")
     if isinstance(value, str) and not value.strip():
         raise SpecError(f"{name}: must not be empty")

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from rewardmodel.groups import Group
+from rewardmodel.ppo_losses import entropy
 from rewardmodel.reading import Gather, Rectangle, Row, find_parts, invert, read_states, send
 
 # Logits that stand in memory at once; a float32 each, and about three of that size in a backward pass.
@@ -59,23 +60,65 @@ def read_log_probs(model: Any, *, batch: Row | Rectangle, completions: Completio
 
     plain: the logits are one linear layer of the states (`has_plain_head`).
     """
+    tokens, _ = read_token_log_probs(model, batch=batch, completions=completions, plain=plain)
+    return torch.segment_reduce(tokens, "sum", lengths=completions.lengths)
+
+
+def read_token_log_probs(
+    model: Any,
+    *,
+    batch: Row | Rectangle,
+    completions: Completions,
+    plain: bool,
+    temperature: float = 1.0,
+    entropies: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """log pi of each token of the completions, (m,), and where asked for the entropy of what it was drawn from, (m,)
+    without a gradient; both in nats, float32, of logits divided by `temperature`."""
     if plain:
         head = find_parts(model)[1]
-        return sum_log_probs(
-            read_states(model, batch=batch), weight=head.weight, bias=head.bias, completions=completions
-        )
+        # (W h + b) / T = W (h / T) + b / T
+        chosen = _choose(read_states(model, batch=batch), completions=completions) / temperature
+        bias = None if head.bias is None else head.bias / temperature
+        size = max(256, MOST_LOGITS // head.weight.shape[0])
+        tokens = TokenLogProbs.apply(chosen, head.weight, bias, completions.targets, size)
+        found = _read_entropies(chosen, weight=head.weight, bias=bias, size=size) if entropies else None
+        return tokens, found
     assert isinstance(batch, Rectangle)
     logits = model(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits.flatten(0, 1)
-    logits = logits[completions.places].float()
+    logits = logits[completions.places].float() / temperature
     tokens = logits.gather(1, completions.targets[:, None]).squeeze(1) - logits.logsumexp(1)
-    return torch.segment_reduce(tokens, "sum", lengths=completions.lengths)
+    return tokens, entropy(logits.detach()) if entropies else None
+
+
+@torch.no_grad()
+def _read_entropies(
+    states: torch.Tensor, *, weight: torch.Tensor, bias: torch.Tensor | None, size: int
+) -> torch.Tensor:
+    """states: (m, hidden) -> (m,), `size` rows of logits at a time."""
+    device = states.device.type
+    kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    parts = [entropy(_compute_logits(part, weight=weight, bias=bias, kind=kind)) for part in states.split(size)]
+    return torch.cat(parts)
+
+
+def _choose(states: torch.Tensor, *, completions: Completions) -> torch.Tensor:
+    """The states that foretell the completions' tokens: (T, hidden) -> (m, hidden)."""
+    return Gather.apply(states.unsqueeze(1), completions.places, completions.copies).squeeze(1)
+
+
+def read_token_values(model: Any, *, batch: Row | Rectangle, completions: Completions) -> torch.Tensor:
+    """A critic's value before each token of the completions, (m,), float32: its head on the states that foretell
+    them."""
+    chosen = _choose(read_states(model, batch=batch), completions=completions)
+    return find_parts(model)[1](chosen).squeeze(-1).float()
 
 
 def sum_log_probs(
     states: torch.Tensor, *, weight: torch.Tensor, bias: torch.Tensor | None, completions: Completions
 ) -> torch.Tensor:
     """log pi of each completion in nats, (responses,), float32, from all states (T, hidden) and the output layer."""
-    chosen = Gather.apply(states.unsqueeze(1), completions.places, completions.copies).squeeze(1)
+    chosen = _choose(states, completions=completions)
     size = max(256, MOST_LOGITS // weight.shape[0])
     tokens = TokenLogProbs.apply(chosen, weight, bias, completions.targets, size)
     return torch.segment_reduce(tokens, "sum", lengths=completions.lengths)

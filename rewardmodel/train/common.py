@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, Trai
 
 from rewardmodel.chat import EncodedSplit, encode_split
 from rewardmodel.compute import Compute, describe_machine, list_versions
-from rewardmodel.contract import TIE_LOSSES, DPOSpec, KTOSpec, RewardSpec, SFTSpec, spec_to_dict
+from rewardmodel.contract import TIE_LOSSES, DPOSpec, KTOSpec, PPOSpec, RewardSpec, SFTSpec, spec_to_dict
 from rewardmodel.data import DataError, Judgements, find_splits, hash_file, read_judgements, read_manifest
 from rewardmodel.evaluate import count_shared_prompts, longer_wins
 from rewardmodel.models import ModelError, read_positions
@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # seconds of import that a reward model's training has no use
 
 MANIFEST = "manifest.json"
 
-TrainingSpec = RewardSpec | SFTSpec | DPOSpec | KTOSpec
+TrainingSpec = RewardSpec | SFTSpec | DPOSpec | KTOSpec | PPOSpec
 
 
 class Measure(Protocol):
@@ -182,8 +182,8 @@ def count_steps(spec: SFTSpec | KTOSpec, *, n_rows: int) -> int:
     return math.ceil(spec.epochs * max(1, math.ceil(batches / spec.gradient_accumulation)))
 
 
-def lora_config(spec: TrainingSpec) -> LoraConfig | None:
-    """Adapters on every linear layer but the head; None for full fine-tuning.
+def lora_config(spec: TrainingSpec, *, critic: bool = False) -> LoraConfig | None:
+    """Adapters on every linear layer but the head; None for full fine-tuning. critic: those of PPO's critic.
 
     A reward adapter without SEQ_CLS would leave its new head untrained; DPO cannot train an adapter on lm_head.
     """
@@ -191,7 +191,7 @@ def lora_config(spec: TrainingSpec) -> LoraConfig | None:
         return None
     from peft import LoraConfig
 
-    reward = spec.method == "reward"
+    reward = spec.method == "reward" or critic
     return LoraConfig(
         r=spec.lora_rank,
         lora_alpha=spec.lora_alpha,

@@ -10,7 +10,7 @@ from rewardmodel.contract import METHODS, RewardSpec, SFTSpec, SpecError, descri
     ("mapping", "message"),
     [
         ([], "a spec is a mapping of settings, not list"),
-        ({}, "method: unknown 'None': known are reward, sft, dpo, kto, generate, score"),
+        ({}, "method: unknown 'None': known are reward, sft, dpo, kto, ppo, generate, score"),
         ({"method": "rewrd"}, "method: unknown 'rewrd': did you mean 'reward'?"),
         (
             {"method": "reward", "data": "d", "epoch": 1},
@@ -71,6 +71,35 @@ from rewardmodel.contract import METHODS, RewardSpec, SFTSpec, SpecError, descri
         ({"method": "dpo", "data": "d", "trackers": "wandbb"}, "trackers: unknown 'wandbb': did you mean 'wandb'?"),
         ({"method": "kto", "data": "d", "trackers": ["mlflow", 3]}, "trackers: unknown '3': known are wandb, mlflow"),
         ({"method": "reward", "data": "d", "trackers": 3}, "trackers: expected str or list, got int 3"),
+        ({"method": "ppo", "data": "d"}, "reward_model: required by method ppo: "),
+        (
+            {"method": "ppo", "data": "d", "reward_model": "r", "kl_in": "loss", "kl_estimator": "k1"},
+            "kl_estimator: k1 in the loss has a gradient of mean 0",
+        ),
+        (
+            {"method": "ppo", "data": "d", "reward_model": "r", "kl_estimator": "k4"},
+            "kl_estimator: unknown 'k4': did you mean 'k",
+        ),
+        (
+            {"method": "ppo", "data": "d", "reward_model": "r", "batch_size": 2},
+            "minibatches: 4 parts of 2 responses; at most as many",
+        ),
+        (
+            {"method": "ppo", "data": "d", "reward_model": "r", "response_tokens": 1024},
+            "response_tokens: 1024 leave no room for a prompt in max_length 1024",
+        ),
+        (
+            {"method": "ppo", "data": "d", "reward_model": "r", "eos_score": -1, "eos_penalty": 1},
+            "eos_penalty: eos_score replaces the score",
+        ),
+        (
+            {"method": "ppo", "data": "d", "reward_model": "r", "target_kl": 6, "kl_coefficient": 0},
+            "target_kl: a kl_coefficient of 0 stays 0",
+        ),
+        (
+            {"method": "ppo", "data": "d", "reward_model": "r", "gradient_accumulation": 2},
+            "gradient_accumulation: must be at most 1, got 2",
+        ),
     ],
 )
 def test_a_bad_spec_is_refused_naming_the_field(mapping: object, message: str) -> None:
@@ -87,6 +116,7 @@ def test_a_bad_spec_is_refused_naming_the_field(mapping: object, message: str) -
         {"method": "dpo", "data": {"train": "a", "test": "b"}, "max_steps": 3},
         {"method": "sft", "data": "d", "trackers": "wandb, mlflow", "packing": "bfd"},
         {"method": "kto", "data": "d", "trackers": ["trackio"], "early_stopping_patience": 2},
+        {"method": "ppo", "data": "d", "reward_model": "r", "kl_in": "loss", "target_kl": 6.0},
         {"method": "generate", "prompts": "p"},
         {"method": "score", "model": "m", "data": "d"},
     ],

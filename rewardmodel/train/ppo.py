@@ -1,0 +1,654 @@
+"""Train a policy on its own responses against a reward model by PPO (Schulman et al. 2017; Ziegler et al. 2019).
+
+A step is a rollout and what is learned from it. The policy answers a batch of prompts; the frozen reward model scores
+the answers through `score.score_texts`, as everywhere; policy, reference and critic are read at every token; advantages
+follow by GAE; and for some epochs of minibatches, policy and critic move. All arithmetic is in `ppo_losses`, prompts
+and rollouts in `rollouts`, held-out figures and warnings in `ppo_report`.
+
+The loop is our own (docs/LOG.md says why). The reference is the policy before the first step: with LoRA the policy
+without its adapters, else a frozen copy. Dropout is off and every random choice follows from seed and step, so a
+resumed run goes on exactly, from between steps or from within one: its checkpoint keeps the rollout. Not here: several
+devices, a trunk that policy and critic share, a vLLM server for the rollouts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import math
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from rewardmodel.card import write_card
+from rewardmodel.compute import Compute, resolve_compute, seed_everything
+from rewardmodel.contract import InputError, Message, PPOSpec
+from rewardmodel.data import PromptItem
+from rewardmodel.generate import Sampling, generate_responses
+from rewardmodel.groups import Group, plan_rows
+from rewardmodel.log_probs import Completions, find_completions, has_plain_head, read_token_log_probs, read_token_values
+from rewardmodel.models import (
+    ModelError,
+    create_reward_model,
+    load_policy,
+    load_reward_model,
+    load_tokenizer,
+    merge_adapters,
+    read_positions,
+    resolve_model,
+    save_model,
+)
+from rewardmodel.ppo_losses import (
+    Settings,
+    Targets,
+    adapt_coefficient,
+    clipped_policy_loss,
+    clipped_value_loss,
+    estimate_kl,
+    explained_variance,
+    is_clipped,
+    masked_mean,
+    set_targets,
+)
+from rewardmodel.progress import CancelledError, Progress
+from rewardmodel.reading import Rectangle, Row, build_rectangle, build_row, can_pack, packed_attention
+from rewardmodel.rundir import RunDir, write_json
+from rewardmodel.score import load_scorer, score_texts
+from rewardmodel.trackers import find_trackers, open_board
+from rewardmodel.train.common import (
+    Measure,
+    check_positions,
+    find_checkpoint,
+    hash_weights,
+    log_metrics,
+    lora_config,
+    read_step,
+    recall,
+    record_provenance,
+    seal_checkpoint,
+)
+from rewardmodel.train.loop import KEPT_CHECKPOINTS, Optimizer
+from rewardmodel.train.ppo_report import build_ppo_report, measure_policy
+from rewardmodel.train.rollouts import (
+    PromptData,
+    Rollout,
+    Score,
+    Watch,
+    build_groups,
+    check_scores,
+    choose_prompts,
+    count_rollouts,
+    mask_lengths,
+    read_prompt_splits,
+    seed_of_step,
+    split_rollout,
+    spread,
+)
+
+MOST_TOKENS = {"cpu": 4096, "cuda": 16384}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """How a training went: whole steps, why it ended early ("" where it did not), and how rows were read."""
+
+    steps: int
+    stopped: str
+    packed: bool
+
+
+ReadTokens = Callable[[Row | Rectangle, Completions], Sequence[torch.Tensor]]
+
+
+def run_ppo(spec: PPOSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]:
+    """Train, save outputs/model and return the report, whose figures are those of the saved model.
+
+    Raises InputError before any training for data or models that cannot be used, CancelledError when asked to stop.
+    """
+    started = run.read_status()["started_at"]
+    progress.start("loading")
+    find_trackers(spec, run=run)
+    compute = resolve_compute(spec.device, precision=spec.precision, threads=spec.threads)
+    seed_everything(spec.seed)
+    base, judge = resolve_model(spec.model), resolve_model(spec.reward_model)
+    tokenizer = load_tokenizer(base)
+    data = read_prompt_splits(spec, tokenizer=tokenizer)
+    data.sha256.update({f"reward_model/{name}": value for name, value in hash_weights(judge).items()})
+    provenance = record_provenance(spec, run=run, data=data, model=base, compute=compute)
+    score = open_judge(spec, tokenizer=tokenizer)
+    target = run.outputs / "model"
+
+    def measure(model: Any, *, phase: str) -> dict[str, Any]:
+        return measure_policy(
+            spec, model=model, tokenizer=tokenizer, items=data.test, score=score, compute=compute, progress=progress,
+            phase=phase,
+        )  # fmt: skip
+
+    before, facts = _train(
+        spec,
+        base=base,
+        judge=judge,
+        tokenizer=tokenizer,
+        data=data,
+        score=score,
+        compute=compute,
+        run=run,
+        progress=progress,
+        measure=measure,
+        target=target,
+    )
+    gc.collect()  # the optimizers and models, before others are loaded
+    trained = _load(target, tokenizer=tokenizer, compute=compute)
+    after = measure(trained, phase="answering after the training")
+    report = build_ppo_report(
+        spec,
+        run=run,
+        data=data,
+        compute=compute,
+        before=before,
+        after=after,
+        models=(trained, _load(base, tokenizer=tokenizer, compute=compute)),
+        steps=facts.steps,
+        stopped=facts.stopped,
+        started=started,
+        progress=progress,
+    )
+    report["settled"] = {"packed": facts.packed}
+    write_card(target, report=report, provenance=provenance)
+    return report
+
+
+def _train(
+    spec: PPOSpec,
+    *,
+    base: Path,
+    judge: Path,
+    tokenizer: Any,
+    data: PromptData,
+    score: Score,
+    compute: Compute,
+    run: RunDir,
+    progress: Progress,
+    measure: Measure,
+    target: Path,
+) -> tuple[dict[str, Any], Facts]:
+    """Train and save into `target`; what `measure` says of the policy before its first step, and how it went."""
+    policy = _load(base, tokenizer=tokenizer, compute=compute)
+    check_positions(policy, max_length=spec.max_length)
+    before = recall(run, name="untrained", make=lambda: measure(policy, phase="answering before the training"))
+    if len(set(before["texts"])) > 1 and len(set(before["scores"])) == 1:
+        raise InputError(
+            f"reward_model: it gave all {len(before['scores'])} held-out responses the score {before['scores'][0]:g}; "
+            "there is nothing to learn from it"
+        )
+    training = PPOTraining(
+        *prepare_models(spec, policy=policy, base=base, judge=judge, tokenizer=tokenizer, compute=compute),
+        spec=spec,
+        compute=compute,
+        tokenizer=tokenizer,
+        prompts=data.train,
+        score=score,
+    )
+    print(f"rewardmodel: {training.describe()}", file=sys.stderr)
+    run.write_status(message=training.describe())
+    train_by_rollouts(training, run=run, progress=progress)
+    progress.start("saving")
+    save_model(merge_adapters(training.policy), tokenizer=tokenizer, directory=target)
+    return before, Facts(training.done, training.stopped, training.packed)
+
+
+def open_judge(spec: PPOSpec, *, tokenizer: Any) -> Score:
+    """The frozen reward model as a function of prompts and texts.
+
+    Raises InputError for a model that is none or that reads fewer tokens than max_length.
+    """
+    model, own, compute = load_scorer(
+        spec.reward_model, device=spec.device, precision=spec.precision, threads=spec.threads
+    )
+    limit = read_positions(model)
+    if limit is not None and limit < spec.max_length:
+        raise ModelError(f"max_length: {spec.max_length} tokens, but the reward model reads {limit}; lower max_length")
+
+    def score(prompts: Sequence[Sequence[Message]], texts: Sequence[str]) -> list[Any]:
+        conversations: list[list[Message]] = [
+            [*prompt, {"role": "assistant", "content": text}] for prompt, text in zip(prompts, texts, strict=True)
+        ]
+        return score_texts(model, tokenizer=own, conversations=conversations, compute=compute)
+
+    return score
+
+
+def prepare_models(
+    spec: PPOSpec, *, policy: Any, base: Path, judge: Path, tokenizer: Any, compute: Compute
+) -> tuple[Any, Any, Any | None]:
+    """Policy and critic, with adapters where asked for, and the reference: None where it is the policy without them.
+
+    Raises ModelError where the critic would read another vocabulary than the policy's.
+    """
+    if spec.value_model == "reward":
+        if load_tokenizer(judge).get_vocab() != tokenizer.get_vocab():
+            raise ModelError(
+                "value_model: the reward model has another vocabulary than the policy, so a critic that begins as the "
+                "reward model cannot read the policy's tokens; use value_model policy"
+            )
+        critic: Any = load_reward_model(judge, tokenizer=tokenizer, compute=compute)
+    else:
+        critic = create_reward_model(base, tokenizer=tokenizer, compute=compute, seed=spec.seed)
+    for model in (policy, critic):
+        check_positions(model, max_length=spec.max_length)
+    adapters, critic_adapters = lora_config(spec), lora_config(spec, critic=True)
+    if adapters is None or critic_adapters is None:
+        reference = _load(base, tokenizer=tokenizer, compute=compute).requires_grad_(False)
+        return policy, critic, reference
+    from peft import get_peft_model
+
+    return get_peft_model(policy, adapters), get_peft_model(critic, critic_adapters), None
+
+
+class PPOTraining:
+    """Policy, critic and their optimizers. A step is `collect`, then `learn` until `is_learned`, then `finish_step`."""
+
+    def __init__(
+        self,
+        policy: Any,
+        critic: Any,
+        reference: Any | None,
+        *,
+        spec: PPOSpec,
+        compute: Compute,
+        tokenizer: Any,
+        prompts: Sequence[PromptItem],
+        score: Score,
+    ) -> None:
+        """reference: None where it is the policy without its adapters."""
+        self.policy, self.critic, self.reference = policy.eval(), critic.eval(), reference
+        self.spec, self.compute, self.tokenizer, self.prompts, self.score = spec, compute, tokenizer, prompts, score
+        self.packed = settle_packing(spec, models=(policy, critic), compute=compute)
+        self.plain = has_plain_head(policy)
+        self.batch_tokens = spec.batch_tokens or MOST_TOKENS[compute.device]
+        self.actor = Optimizer(policy, mixed=False, learning_rate=spec.learning_rate or 0.0)
+        self.teacher = Optimizer(critic, mixed=False, learning_rate=spec.value_learning_rate or 0.0)
+        self.total = count_rollouts(spec, prompts=len(prompts))
+        self.coefficient = spec.kl_coefficient
+        self.done = 0  # whole steps
+        self.moves = 0  # of the weights, in all
+        self.part = 0  # minibatches learned of the rollout at hand
+        self.tokens = 0  # generated so far
+        self.stopped = ""  # why the training ended early
+        self.rollout: Rollout | None = None
+        self.targets: Targets | None = None
+        self.groups: list[Group] = []
+        self.tallies = dict.fromkeys(("policy_loss", "value_loss", "clipped", "moved", "grad_norm", "value_norm"), 0.0)
+
+    def describe(self) -> str:
+        """One line for status and log."""
+        return (
+            f"{self.total} rollouts of {self.spec.batch_size} responses, "
+            f"{'packed' if self.packed else 'padded'}, {self.batch_tokens} tokens at once"
+        )
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether every minibatch of the rollout at hand had its turn."""
+        return self.part >= self.spec.ppo_epochs * self.spec.minibatches
+
+    def collect(self, *, progress: Progress) -> None:
+        """Answer the step's prompts and read the answers. Raises CancelledError, with nothing changed."""
+        chosen = choose_prompts(self.spec, prompts=len(self.prompts), step=self.done)
+        asked = [self.prompts[place].prompt for place in chosen]
+        watch = Watch(progress)
+        responses = generate_responses(
+            self.policy,
+            tokenizer=self.tokenizer,
+            prompts=asked,
+            sampling=Sampling(
+                max_new_tokens=self.spec.response_tokens,
+                temperature=self.spec.temperature,
+                top_p=1.0,
+                batch_size=self.spec.generation_batch_size,
+                seed=seed_of_step(self.spec.seed, step=self.done),
+            ),
+            compute=self.compute,
+            progress=watch,
+        )
+        scores = check_scores(self.score(asked, [response.text for response in responses]), responses=responses)
+        watch.check()
+        sequences = [[*response.prompt_ids, *response.ids] for response in responses]
+        prompt_lengths = [len(response.prompt_ids) for response in responses]
+        self.rollout = self.read_rollout(
+            sequences,
+            prompt_lengths=prompt_lengths,
+            ended=[response.finish_reason == "eos" for response in responses],
+            scores=scores,
+        )
+        self.tokens += sum(response.n_tokens for response in responses)
+        self._aim()
+
+    def read_rollout(
+        self,
+        sequences: Sequence[list[int]],
+        *,
+        prompt_lengths: Sequence[int],
+        ended: Sequence[bool],
+        scores: Sequence[float],
+    ) -> Rollout:
+        """What policy, reference and critic say of each token of some conversations' ends."""
+        groups = build_groups(sequences, prompt_lengths=prompt_lengths)
+        device = self.compute.device
+        lengths = torch.tensor([len(ids) for ids in sequences], device=device)
+        lengths -= torch.tensor(prompt_lengths, device=device)
+        mask = mask_lengths(lengths)
+
+        def read_policy(batch: Row | Rectangle, completions: Completions) -> Sequence[torch.Tensor]:
+            log_probs, entropies = read_token_log_probs(
+                self.policy, batch=batch, completions=completions, plain=self.plain,
+                temperature=self.spec.temperature, entropies=True,
+            )  # fmt: skip
+            assert entropies is not None
+            return log_probs, entropies
+
+        def read_reference(batch: Row | Rectangle, completions: Completions) -> Sequence[torch.Tensor]:
+            model = self.policy if self.reference is None else self.reference
+            with model.disable_adapter() if self.reference is None else contextlib.nullcontext():
+                return [
+                    read_token_log_probs(
+                        model, batch=batch, completions=completions, plain=self.plain, temperature=self.spec.temperature
+                    )[0]
+                ]
+
+        def read_critic(batch: Row | Rectangle, completions: Completions) -> Sequence[torch.Tensor]:
+            return [read_token_values(self.critic, batch=batch, completions=completions)]
+
+        log_probs, entropies = self._read_all(groups, read=read_policy, model=self.policy)
+        (reference,) = self._read_all(groups, read=read_reference, model=self.reference or self.policy)
+        (values,) = self._read_all(groups, read=read_critic, model=self.critic)
+        return Rollout(
+            ids=torch.tensor([token for ids in sequences for token in ids], device=device),
+            prompt_lengths=torch.tensor(prompt_lengths, device=device),
+            lengths=lengths,
+            ended=torch.tensor(ended, device=device),
+            scores=torch.tensor(scores, dtype=torch.float32, device=device),
+            mask=mask,
+            log_probs=spread(log_probs, mask=mask),
+            entropies=spread(entropies, mask=mask),
+            reference=spread(reference, mask=mask),
+            values=spread(values, mask=mask),
+        )
+
+    def _read_all(self, groups: Sequence[Group], *, read: ReadTokens, model: Any) -> list[torch.Tensor]:
+        """What `read` gives for the tokens of all groups, in their order, each (tokens,), without gradients."""
+        found: list[list[torch.Tensor]] = [[] for _ in groups]
+        for row in self._cut(groups):
+            batch, completions = self._build([groups[place] for place in row])
+            with torch.no_grad(), self.compute.autocast(), self._attention(model):
+                columns = read(batch, completions)
+            parts = zip(*(column.split(completions.lengths.tolist()) for column in columns), strict=True)
+            for place, own in zip(row, parts, strict=True):
+                found[place] = list(own)
+        return [torch.cat(column) for column in zip(*found, strict=True)]
+
+    def _aim(self) -> None:
+        """Advantages and returns of the rollout at hand, which follow from it and the KL coefficient."""
+        rollout, spec = self.rollout, self.spec
+        assert rollout is not None
+        self.groups = rollout.to_groups()
+        self.targets = set_targets(
+            scores=rollout.scores,
+            ended=rollout.ended,
+            log_probs=rollout.log_probs,
+            reference=rollout.reference,
+            values=rollout.values,
+            mask=rollout.mask,
+            settings=Settings(
+                gamma=spec.gamma,
+                lam=spec.lam,
+                kl_coefficient=self.coefficient if spec.kl_in == "reward" else 0.0,
+                kl_estimator=spec.kl_estimator or "k1",
+                reward_clip=spec.reward_clip,
+                eos_penalty=spec.eos_penalty,
+                eos_score=spec.eos_score,
+                whiten_rewards=spec.whiten_rewards,
+                whiten_advantages=spec.whiten_advantages,
+            ),
+        )
+
+    def learn(self) -> None:
+        """Read the next minibatch of the rollout at hand, forward and back, and move policy and critic."""
+        rollout = self.rollout
+        assert rollout is not None
+        chosen = split_rollout(self.spec, size=len(self.groups), step=self.done, part=self.part)
+        total = int(rollout.mask[chosen].sum())
+        for row in self._cut([self.groups[place] for place in chosen]):
+            self._learn_from([chosen[place] for place in row], total=total)
+        rate = self._rate()
+        self.tallies["grad_norm"] += float(self.actor.step(rate * (self.spec.learning_rate or 0.0)))
+        self.tallies["value_norm"] += float(self.teacher.step(rate * (self.spec.value_learning_rate or 0.0)))
+        self.part += 1
+        self.moves += 1
+
+    def _learn_from(self, places: Sequence[int], *, total: int) -> None:
+        """Gradients of some responses of a minibatch of `total` tokens."""
+        rollout, targets, spec = self.rollout, self.targets, self.spec
+        assert rollout is not None
+        assert targets is not None
+        batch, completions = self._build([self.groups[place] for place in places])
+        seen = rollout.mask[places]
+
+        def take(values: torch.Tensor) -> torch.Tensor:
+            return values[places][seen]  # (tokens,), in the order in which they are read
+
+        old, advantages = take(rollout.log_probs), take(targets.advantages)
+        with self.compute.autocast(), self._attention(self.policy):
+            log_probs, _ = read_token_log_probs(
+                self.policy, batch=batch, completions=completions, plain=self.plain, temperature=spec.temperature
+            )
+            losses = clipped_policy_loss(log_probs, old, advantages, clip=spec.clip)
+            if spec.kl_in == "loss":
+                kl = estimate_kl(log_probs, take(rollout.reference), estimator=spec.kl_estimator or "k2")
+                losses = losses + self.coefficient * kl
+            (losses.sum() / total).backward()
+        with self.compute.autocast(), self._attention(self.critic):
+            values = read_token_values(self.critic, batch=batch, completions=completions)
+            misses = clipped_value_loss(values, take(rollout.values), take(targets.returns), clip=spec.value_clip)
+            (misses.sum() / total).backward()
+        with torch.no_grad():
+            held = is_clipped((log_probs - old).exp(), advantages, clip=spec.clip)
+            sums = {
+                "policy_loss": losses.sum(),
+                "value_loss": misses.sum(),
+                "clipped": held.sum(),
+                "moved": estimate_kl(old, log_probs, estimator="k3").sum(),
+            }
+            for name, value in sums.items():
+                self.tallies[name] += float(value) / total
+
+    def finish_step(self) -> dict[str, float]:
+        """Close the step; what happened in it, for metrics.jsonl."""
+        row = self._describe_step()
+        if self.spec.target_kl is not None:
+            self.coefficient = adapt_coefficient(self.coefficient, kl=row["kl"], target=self.spec.target_kl)
+        self.done += 1
+        self._drop_rollout()
+        return row
+
+    def stop_early(self) -> bool:
+        """Leave the rollout at hand and end the training where it is beyond the KL budget."""
+        budget, kl = self.spec.kl_budget, self.measure_kl()
+        if budget is None or kl <= budget:
+            return False
+        self.stopped = f"stopped after {self.done} steps: KL {kl:.2f} nats a response is above kl_budget {budget:g}"
+        self._drop_rollout()
+        return True
+
+    def _drop_rollout(self) -> None:
+        self.rollout, self.targets, self.groups, self.part = None, None, [], 0
+        self.tallies = dict.fromkeys(self.tallies, 0.0)
+
+    def measure_kl(self) -> float:
+        """KL(policy || reference) in nats a response, estimated without bias (k1) from the rollout at hand."""
+        rollout = self.rollout
+        assert rollout is not None
+        return float((rollout.log_probs - rollout.reference).sum(1).mean())
+
+    def _describe_step(self) -> dict[str, float]:
+        rollout, targets = self.rollout, self.targets
+        assert rollout is not None
+        assert targets is not None
+        mask, parts = rollout.mask, max(self.part, 1)
+        means = {name: value / parts for name, value in self.tallies.items()}
+        lengths = rollout.lengths.double()
+        return {
+            "loss": means["policy_loss"] + means["value_loss"],
+            "policy_loss": means["policy_loss"],
+            "value_loss": means["value_loss"],
+            "score": float(rollout.scores.mean()),
+            "score_std": float(rollout.scores.std(unbiased=False)),
+            "reward": float(targets.rewards.sum(1).mean()),
+            "kl": self.measure_kl(),
+            "kl_coefficient": self.coefficient,
+            "entropy": float(masked_mean(rollout.entropies, mask)),
+            "clip_fraction": means["clipped"],
+            "policy_moved": means["moved"],
+            "explained_variance": float(explained_variance(rollout.values, targets.returns, mask)),
+            "response_tokens": float(lengths.mean()),
+            "ended": float(rollout.ended.double().mean()),
+            "grad_norm": means["grad_norm"],
+            "value_grad_norm": means["value_norm"],
+            "learning_rate": self.actor.rate,
+            "tokens": float(self.tokens),
+        }
+
+    def _rate(self) -> float:
+        """The share of the peak rate: up in a line over the warm-up, then down in a line to 0, a step at a time."""
+        warm = math.ceil(self.spec.warmup_ratio * self.total)
+        if self.done < warm:
+            return (self.done + 1) / warm
+        return (self.total - self.done) / max(1, self.total - warm)
+
+    def _cut(self, groups: Sequence[Group]) -> list[list[int]]:
+        return plan_rows(groups, tokens=self.batch_tokens, packed=self.packed, share=True)
+
+    def _build(self, groups: Sequence[Group]) -> tuple[Row | Rectangle, Completions]:
+        pad_id, device = self.tokenizer.pad_token_id, self.compute.device
+        batch: Row | Rectangle
+        if self.packed:
+            batch = build_row(groups, pad_id=pad_id, device=device)
+        else:
+            sequences = [ids for group in groups for ids in group.sequences]
+            batch = build_rectangle(sequences, pad_id=pad_id, device=device)
+        return batch, find_completions(groups, batch=batch, device=device)
+
+    def _attention(self, model: Any) -> contextlib.AbstractContextManager[None]:
+        return packed_attention(model) if self.packed else contextlib.nullcontext()
+
+    def save(self, directory: Path) -> None:
+        """Everything a resumed run needs, as safetensors and JSON; within a step, its rollout too."""
+        directory.mkdir(parents=True, exist_ok=True)
+        save_file(self.actor.pack(), directory / "policy.safetensors")
+        save_file(self.teacher.pack(), directory / "critic.safetensors")
+        if self.rollout is not None:
+            save_file(self.rollout.pack(), directory / "rollout.safetensors")
+        names = ("done", "moves", "part", "tokens", "coefficient", "stopped", "tallies")
+        write_json(directory / "state.json", {name: getattr(self, name) for name in names})
+
+    def load(self, directory: Path) -> None:
+        """Go on from a checkpoint."""
+        for name, value in json.loads((directory / "state.json").read_text(encoding="utf-8")).items():
+            setattr(self, name, value)
+        device = self.compute.device
+        self.actor.unpack(load_file(directory / "policy.safetensors", device=device), step=self.moves)
+        self.teacher.unpack(load_file(directory / "critic.safetensors", device=device), step=self.moves)
+        kept = directory / "rollout.safetensors"
+        if kept.is_file():
+            self.rollout = Rollout.unpack(load_file(kept, device=device))
+            self._aim()
+
+
+def settle_packing(spec: PPOSpec, *, models: Sequence[Any], compute: Compute) -> bool:
+    """Whether rows are read packed. Raises InputError where that was asked for and cannot be had."""
+    if spec.packing == "padded":
+        return False
+    obstacle = can_pack(models[0]) or can_pack(models[1])
+    if obstacle is None and not has_plain_head(models[0]):
+        obstacle = f"{type(models[0]).__name__} scales or caps its logits"
+    if spec.packing == "auto":
+        return compute.device == "cuda" and compute.precision == "bf16" and obstacle is None
+    if obstacle:
+        raise InputError(f"packing: {obstacle}; use padded")
+    if compute.device == "cuda" and compute.precision != "bf16":
+        raise InputError("packing: FlashAttention computes in bf16 only; set precision bf16, or packing padded")
+    return True
+
+
+def train_by_rollouts(training: PPOTraining, *, run: RunDir, progress: Progress) -> None:
+    """From the last complete checkpoint, if any, to the last step or the KL budget.
+
+    Raises CancelledError after saving, if asked to: within a step the checkpoint keeps the rollout.
+    """
+    spec = training.spec
+    found = find_checkpoint(run)
+    run.drop_metrics_after(read_step(found) if found else 0)
+    if found:
+        training.load(found)
+    progress.start("training", total=training.total, step=training.done)
+    board = open_board(spec, run=run)
+    while training.done < training.total and not training.stopped:
+        if training.rollout is None:
+            try:
+                training.collect(progress=progress)
+            except CancelledError:
+                if training.done:
+                    save_rollouts(training, run=run)
+                raise
+            if training.stop_early():
+                break
+        while not training.is_learned:
+            _learn(training)
+            if run.cancel_requested():
+                save_rollouts(training, run=run)
+                raise CancelledError(f"cancelled in step {training.done + 1}; the checkpoint keeps its rollout")
+        row = training.finish_step()
+        done = training.done
+        progress.advance(done)
+        if done in (1, training.total) or done % spec.logging_steps == 0:
+            log_metrics(run, step=done, numbers=row)
+            if board:
+                board.add(row, step=done)
+        if done % spec.save_steps == 0:
+            save_rollouts(training, run=run)
+    save_rollouts(training, run=run)
+    if board:
+        board.close()
+
+
+def _learn(training: PPOTraining) -> None:
+    try:
+        training.learn()
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"out of GPU memory at step {training.done + 1}, reading {training.batch_tokens} tokens at once: lower "
+            f"batch_tokens, or use tuning lora ({str(error).splitlines()[0]})"
+        ) from None
+
+
+def save_rollouts(training: PPOTraining, *, run: RunDir) -> None:
+    """Write and seal checkpoints/checkpoint-STEP (of whole steps), and remove the oldest beyond those kept."""
+    directory = run.checkpoints / f"checkpoint-{training.done}"
+    shutil.rmtree(directory, ignore_errors=True)
+    training.save(directory)
+    seal_checkpoint(directory)
+    found = sorted(run.checkpoints.glob("checkpoint-*"), key=read_step, reverse=True)
+    for old in found[KEPT_CHECKPOINTS:]:
+        shutil.rmtree(old)
+
+
+def _load(directory: Path, *, tokenizer: Any, compute: Compute) -> Any:
+    """A policy in float32: bfloat16 autocast goes over it, so that small updates are kept."""
+    return load_policy(directory, tokenizer=tokenizer, compute=compute, dtype=torch.float32)

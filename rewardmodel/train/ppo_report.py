@@ -1,0 +1,217 @@
+"""What a PPO run says of itself: held-out scores before and after, KL, lengths, samples, and warnings in plain words.
+
+The scores are those of the reward model that was trained against, so they say how far the policy followed it, not how
+good it became; `evaluate-policy` with another reward model, and people, say that.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rewardmodel.compute import Compute
+from rewardmodel.contract import PPOSpec
+from rewardmodel.data import PromptItem, text_of
+from rewardmodel.evaluate import compare_distributions
+from rewardmodel.evaluation.resampling import mean_interval
+from rewardmodel.generate import Sampling, generate_responses
+from rewardmodel.progress import Progress
+from rewardmodel.rundir import RunDir
+from rewardmodel.train.rollouts import PromptData, Score, check_scores, seed_of_step
+
+LONGER = 1.3  # times the length at which a growth is worth a word
+FAR = 20.0  # nats a response that are far from the reference, where no target says what is
+LOW = 0.3  # of the entropy at the beginning
+
+
+def measure_policy(
+    spec: PPOSpec,
+    *,
+    model: Any,
+    tokenizer: Any,
+    items: Sequence[PromptItem],
+    score: Score,
+    compute: Compute,
+    progress: Progress,
+    phase: str,
+) -> dict[str, Any]:
+    """One sampled answer to each held-out prompt, with its score, as JSON. The seed is the same before and after."""
+    prompts = [item.prompt for item in items]
+    responses = generate_responses(
+        model,
+        tokenizer=tokenizer,
+        prompts=prompts,
+        sampling=Sampling(
+            max_new_tokens=spec.response_tokens,
+            temperature=spec.temperature,
+            top_p=1.0,
+            batch_size=spec.generation_batch_size,
+            seed=seed_of_step(spec.seed, step=-1),
+        ),
+        compute=compute,
+        progress=progress,
+        phase=phase,
+    )
+    texts = [response.text for response in responses]
+    return {
+        "texts": texts,
+        "scores": check_scores(score(prompts, texts), responses=responses),
+        "tokens": [response.n_tokens for response in responses],
+        "ended": [response.finish_reason == "eos" for response in responses],
+        "prompt_ids": [list(response.prompt_ids) for response in responses],
+        "ids": [list(response.ids) for response in responses],
+    }
+
+
+def build_ppo_report(
+    spec: PPOSpec,
+    *,
+    run: RunDir,
+    data: PromptData,
+    compute: Compute,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    models: tuple[Any, Any],
+    steps: int,
+    stopped: str,
+    started: float,
+    progress: Progress,
+) -> dict[str, Any]:
+    """What report.json holds. models: the trained policy and its reference."""
+    names = [item.prompt_id for item in data.test]
+    gains = np.asarray(after["scores"]) - np.asarray(before["scores"])
+    rows = run.read_metrics()
+    warnings = warn_of_training(rows, spec=spec)
+    heldout = {
+        "split": "test",
+        **summarize_answers(after, prompt_ids=names),
+        "gain": float(gains.mean()),
+        "gain_interval": mean_interval(gains, prompt_ids=names),
+        "higher": float(((np.sign(gains) + 1) / 2).mean()),
+        "kl": measure_divergence(spec, models=models, answers=after, names=names, compute=compute, progress=progress),
+    }
+    return {
+        "method": spec.method,
+        "base_model": spec.model,
+        "reward_model": spec.reward_model,
+        "heldout": heldout,
+        "baselines": {"untrained": summarize_answers(before, prompt_ids=names)},
+        "dropped": data.dropped,
+        "trained_on": {"responses": steps * spec.batch_size, "prompts": len(data.train), "steps": steps},
+        "stopped": stopped or None,
+        "warnings": warnings,
+        "simulated": data.manifest.get("simulated") is True,
+        "seconds": round(time.time() - started, 1),
+        "device": compute.device,
+        "precision": compute.precision,
+        "notes": [*_list_notes(data, stopped=stopped), *warnings],
+        "samples": list_samples(data.test, before=before, after=after, n=spec.report_samples),
+    }
+
+
+def _list_notes(data: PromptData, *, stopped: str) -> list[str]:
+    shared = len({repr(item.prompt) for item in data.train} & {repr(item.prompt) for item in data.test})
+    notes = [f"{shared} prompts of the test split are in the training split too"] if shared else []
+    return [*notes, *([stopped] if stopped else [])]
+
+
+def summarize_answers(answers: Mapping[str, Any], *, prompt_ids: Sequence[str]) -> dict[str, Any]:
+    """Mean score with its interval over prompts, mean length, and the share that ended by itself."""
+    return {
+        "n": len(answers["scores"]),
+        "n_prompts": len(prompt_ids),
+        "score": float(np.mean(answers["scores"])),
+        "interval": mean_interval(answers["scores"], prompt_ids=prompt_ids),
+        "tokens": float(np.mean(answers["tokens"])),
+        "ended": float(np.mean(answers["ended"])),
+    }
+
+
+def measure_divergence(
+    spec: PPOSpec,
+    *,
+    models: tuple[Any, Any],
+    answers: Mapping[str, Any],
+    names: Sequence[str],
+    compute: Compute,
+    progress: Progress,
+) -> dict[str, Any]:
+    """KL(policy || reference) a response in nats along the held-out answers, exact at each position, and entropy."""
+    texts = [(tuple(p), tuple(r)) for p, r in zip(answers["prompt_ids"], answers["ids"], strict=True)]
+    sums = compare_distributions(models[0], reference=models[1], texts=texts, compute=compute, progress=progress)
+    return {
+        "per_response": float(sums[:, 1].mean()),
+        "per_response_interval": mean_interval(sums[:, 1], prompt_ids=names),
+        "entropy_per_token": float(sums[:, 2].sum() / sum(answers["tokens"])),
+        "own_samples": spec.temperature == 1,
+    }
+
+
+def list_samples(
+    items: Sequence[PromptItem], *, before: Mapping[str, Any], after: Mapping[str, Any], n: int
+) -> list[dict[str, Any]]:
+    """The first n held-out prompts with both answers and their scores."""
+    return [
+        {
+            "prompt": items[i].prompt,
+            "prompt_text": text_of(items[i].prompt),
+            "before": before["texts"][i],
+            "after": after["texts"][i],
+            "score_before": before["scores"][i],
+            "score_after": after["scores"][i],
+        }
+        for i in range(min(n, len(items)))
+    ]
+
+
+def warn_of_training(rows: Sequence[Mapping[str, float]], *, spec: PPOSpec) -> list[str]:
+    """What in a run's metrics points at a training that went wrong, a sentence each."""
+    if not rows:
+        return []
+    quarter = max(1, len(rows) // 4)
+    early, late = rows[:quarter], rows[-quarter:]
+
+    def mean(name: str, part: Sequence[Mapping[str, float]]) -> float:
+        known = [row[name] for row in part if name in row]
+        return float(np.mean(known)) if known else float("nan")
+
+    found = []
+    equal = sum(row["score_std"] == 0 for row in rows)
+    if equal:
+        found.append(
+            f"In {equal} of {len(rows)} rollouts all responses had the same score, so only the KL was learned from: "
+            "look whether the reward model tells responses apart, or the policy says the same to everything."
+        )
+    grown = mean("response_tokens", late) / mean("response_tokens", early)
+    if grown > LONGER and mean("score", late) > mean("score", early):
+        found.append(
+            f"Responses became {grown:.1f} times as long while their score rose: the policy may have learned that the "
+            "reward model likes length. Compare at equal lengths (evaluate-policy), or train the reward model with "
+            "length_penalty."
+        )
+    kl, far = rows[-1]["kl"], 2 * spec.target_kl if spec.target_kl else FAR
+    if kl > far:
+        found.append(
+            f"KL is {kl:.1f} nats a response at the end (above {far:g}): the policy is far from its reference, where "
+            "the reward model knows little. Raise kl_coefficient, lower learning_rate, or set kl_budget."
+        )
+    explained = mean("explained_variance", late)
+    if explained < 0:
+        found.append(
+            f"The critic foretells returns worse than a constant would (explained variance {explained:.2f} at the "
+            "end): advantages are noise. Raise value_learning_rate or batch_size, or lower learning_rate."
+        )
+    if mean("entropy", late) < LOW * mean("entropy", early):
+        found.append(
+            f"Entropy fell from {mean('entropy', early):.2f} to {mean('entropy', late):.2f} nats a token: the policy "
+            "says nearly the same each time. Raise kl_coefficient or lower learning_rate."
+        )
+    if mean("ended", late) < 0.5:
+        found.append(
+            f"{1 - mean('ended', late):.0%} of the responses at the end ran into response_tokens "
+            f"({spec.response_tokens}) and were scored as they stood: raise it, or set eos_penalty."
+        )
+    return found

@@ -1,0 +1,197 @@
+"""What PPO learns from: prompts in a planned order, and the responses of one step with all that was read of them.
+
+A rollout is plain tensors, so that a checkpoint in the middle of a step keeps it. Not here: what is learned from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rewardmodel.chat import encode_prompt
+from rewardmodel.contract import Message, PPOSpec
+from rewardmodel.data import DataError, PromptItem, find_splits, hash_file, read_manifest, read_prompts
+from rewardmodel.generate import Response
+from rewardmodel.groups import Group
+from rewardmodel.progress import Progress
+from rewardmodel.train.memory import TrainingError
+
+Score = Callable[[Sequence[Sequence[Message]], Sequence[str]], list[float]]
+"""The scores of some prompts' responses (texts)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptData:
+    """The usable prompts of both splits, how many were dropped, and what is known of their files."""
+
+    train: list[PromptItem]
+    test: list[PromptItem]
+    dropped: dict[str, dict[str, int]]
+    sha256: dict[str, str]
+    manifest: dict[str, Any]
+
+
+def read_prompt_splits(spec: PPOSpec, *, tokenizer: Any) -> PromptData:
+    """The prompts that leave room for a response, each once. Raises DataError where a split has none left."""
+    files = find_splits(spec.data)
+    kept: dict[str, list[PromptItem]] = {}
+    dropped: dict[str, dict[str, int]] = {}
+    for split in ("train", "test"):
+        kept[split], dropped[split] = _keep_prompts(spec, file=files[split], tokenizer=tokenizer)
+        if not kept[split]:
+            raise DataError(
+                f"{files[split]}: every prompt is longer than max_length {spec.max_length} less response_tokens "
+                f"{spec.response_tokens}; raise the one or lower the other"
+            )
+    return PromptData(
+        train=kept["train"],
+        test=kept["test"][: spec.test_prompts],
+        dropped=dropped,
+        sha256={split: hash_file(files[split]) for split in ("train", "test")},
+        manifest=read_manifest(spec.data),
+    )
+
+
+def _keep_prompts(spec: PPOSpec, *, file: Path, tokenizer: Any) -> tuple[list[PromptItem], dict[str, int]]:
+    kept: dict[str, PromptItem] = {}
+    dropped = {"too_long": 0, "repeated": 0}
+    for item in read_prompts(file):
+        key = json.dumps(item.prompt, sort_keys=True)
+        if key in kept:
+            dropped["repeated"] += 1
+        elif len(encode_prompt(tokenizer, messages=item.prompt)) + spec.response_tokens > spec.max_length:
+            dropped["too_long"] += 1
+        else:
+            kept[key] = item
+    return list(kept.values()), dropped
+
+
+def count_rollouts(spec: PPOSpec, *, prompts: int) -> int:
+    """The steps of a run."""
+    return spec.max_steps or math.ceil(spec.epochs * prompts / spec.batch_size)
+
+
+def choose_prompts(spec: PPOSpec, *, prompts: int, step: int) -> list[int]:
+    """The prompts of a step, by place: the next of an endless row of passes, each in an order of its own, seeded."""
+    first = step * spec.batch_size
+    orders: dict[int, list[int]] = {}
+    chosen = []
+    for place in range(first, first + spec.batch_size):
+        epoch, within = divmod(place, prompts)
+        if epoch not in orders:
+            orders[epoch] = list(range(prompts))
+            random.Random(f"{spec.seed}/{epoch}").shuffle(orders[epoch])
+        chosen.append(orders[epoch][within])
+    return chosen
+
+
+def split_rollout(spec: PPOSpec, *, size: int, step: int, part: int) -> list[int]:
+    """The responses of the part-th minibatch of a step, counted through its PPO epochs, each in an order of its own."""
+    epoch, place = divmod(part, spec.minibatches)
+    order = list(range(size))
+    random.Random(f"{spec.seed}/{step}/{epoch}").shuffle(order)
+    return sorted(order[place :: spec.minibatches])
+
+
+def seed_of_step(seed: int, *, step: int) -> int:
+    """The seed of a step's samples: neighbours give unrelated streams."""
+    return int.from_bytes(hashlib.sha256(f"ppo/{seed}/{step}".encode()).digest()[:6], "big")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """n responses of at most T tokens, on the device.
+
+    ids: all conversations end to end, (tokens,); prompt_lengths, lengths: (n,) tokens of each prompt and response.
+    ended: (n,) bool, by the model itself. scores: (n,). mask: (n, T). log_probs, reference: (n, T) of policy and
+    reference, in nats; entropies: (n, T) of the policy; values: (n, T) of the critic before each token.
+    """
+
+    ids: torch.Tensor
+    prompt_lengths: torch.Tensor
+    lengths: torch.Tensor
+    ended: torch.Tensor
+    scores: torch.Tensor
+    mask: torch.Tensor
+    log_probs: torch.Tensor
+    entropies: torch.Tensor
+    reference: torch.Tensor
+    values: torch.Tensor
+
+    def pack(self) -> dict[str, torch.Tensor]:
+        """The tensors by name, for a checkpoint."""
+        return {item.name: getattr(self, item.name).contiguous() for item in fields(self)}
+
+    @classmethod
+    def unpack(cls, packed: Mapping[str, torch.Tensor]) -> Rollout:
+        """The rollout that `pack` gave."""
+        return cls(**{item.name: packed[item.name] for item in fields(cls)})
+
+    def to_groups(self) -> list[Group]:
+        """The conversations as they are read, each a group of its own."""
+        sizes = (self.prompt_lengths + self.lengths).tolist()
+        lines = [part.tolist() for part in self.ids.split(sizes)]
+        return build_groups(lines, prompt_lengths=self.prompt_lengths.tolist())
+
+
+def build_groups(sequences: Sequence[list[int]], *, prompt_lengths: Sequence[int]) -> list[Group]:
+    """Conversations as groups of one."""
+    return [
+        Group(prompt_id=str(place), sequences=[ids], prompt_length=length, shared=0, edges=[], orders=[])
+        for place, (ids, length) in enumerate(zip(sequences, prompt_lengths, strict=True))
+    ]
+
+
+def spread(tokens: torch.Tensor, *, mask: torch.Tensor) -> torch.Tensor:
+    """Values of tokens line after line, (m,), as the rectangle of their mask, (n, T), 0 elsewhere."""
+    out = torch.zeros(mask.shape, dtype=tokens.dtype, device=tokens.device)
+    out[mask] = tokens
+    return out
+
+
+def mask_lengths(lengths: torch.Tensor) -> torch.Tensor:
+    """(n,) -> (n, longest) bool, true where there is a token."""
+    return torch.arange(int(lengths.max()), device=lengths.device)[None] < lengths[:, None]
+
+
+def check_scores(scores: Sequence[float | None], *, responses: Sequence[Response]) -> list[float]:
+    """The scores, all of them numbers. Raises TrainingError for a response that has none, or NaN."""
+    for score, response in zip(scores, responses, strict=True):
+        if score is None:
+            raise TrainingError(
+                f"the reward model cannot read a prompt of {len(response.prompt_ids)} tokens with its response of "
+                f"{response.n_tokens}; lower max_length"
+            )
+        if not math.isfinite(score):
+            raise TrainingError(
+                f"the reward model scored a response {score}; its weights or its precision are at fault: score some "
+                "responses with it (rewardmodel score), or use precision fp32"
+            )
+    return [score for score in scores if score is not None]
+
+
+class Watch(Progress):
+    """Lets a phase within a step be cancelled, without saying in the status that it is one."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(show=False)
+        self._own = progress
+
+    def start(self, phase: str, *, total: int = 0, step: int = 0) -> None:
+        """Check alone."""
+        self.check()
+
+    def advance(self, step: int) -> None:
+        """Nothing to say."""
+
+    def check(self) -> None:
+        """Raise CancelledError if someone asked the run to stop."""
+        self._own.check()
