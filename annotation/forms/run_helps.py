@@ -9,6 +9,7 @@ from django.utils.translation import gettext_noop
 
 HELP_TEXTS = (
     gettext_noop("lora trains adapters, merged at the end."),
+    gettext_noop("lora trains adapters, merged at the end; head fits the linear head alone, on states read once."),
     gettext_noop("Peak learning rate; unset: a default of the method and tuning."),
     gettext_noop("Passes over the training rows."),
     gettext_noop("Optimizer steps; overrides epochs."),
