@@ -155,6 +155,16 @@ def _drafted_leases(annotator: Membership) -> QuerySet[Lease]:
     )
 
 
+def drafts_without_slot(annotator: Membership) -> QuerySet[Lease]:
+    """The annotator's leases with a draft whose slate has gone to others; submitted, it is kept as an extra."""
+    own = Slot.objects.filter(slate=OuterRef("slot__slate"), annotator=annotator)
+    skipped = Skip.objects.filter(slate=OuterRef("slot__slate"), annotator=annotator)
+    free = Slot.objects.filter(slate=OuterRef("slot__slate"), is_extra=False).filter(
+        Q(state=Slot.State.FREE) | Q(state=Slot.State.LEASED, deadline__lte=timezone.now())
+    )
+    return _drafted_leases(annotator).filter(~Exists(own), ~Exists(skipped), ~Exists(free))
+
+
 def _take(slot: Slot, *, annotator: Membership) -> Lease | None:
     """Take the slot by compare-and-set on the state in which it was read; None if somebody was quicker."""
     lease = _earlier_lease(slot, annotator=annotator)

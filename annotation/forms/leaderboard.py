@@ -10,7 +10,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from annotation.battles import LENGTHS, SLICES, LeaderboardRefused, Question, item_exists, slice_values
 from annotation.models import Membership, Project
@@ -51,7 +51,9 @@ class LeaderboardForm(forms.Form):
     A slice that the project has no choice of is no field.
     """
 
-    by = forms.ChoiceField(label=gettext_lazy("Rank"), choices=list(BY.items()), required=False)
+    by = forms.ChoiceField(
+        label=pgettext_lazy("what a leaderboard is of", "Rank"), choices=list(BY.items()), required=False
+    )
     model = forms.ChoiceField(label=gettext_lazy("Model"), choices=list(METHODS.items()), required=False)
     cluster = forms.ChoiceField(label=gettext_lazy("Errors by"), choices=list(CLUSTERS.items()), required=False)
     style = forms.BooleanField(label=gettext_lazy("control style"), required=False)
@@ -69,6 +71,9 @@ class LeaderboardForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         """Refuse what goes with nothing: slices of something that the project has not, style without Bradley–Terry."""
         data: dict[str, Any] = super().clean() or {}
+        for name in self.data:
+            if name not in self.fields and name not in (*SLICES, "first", "second", "page"):
+                raise ValidationError(_("Nothing here is called “%(name)s”.") % {"name": name[:100]})
         for name in SLICES:
             if name not in self.fields and self.data.get(name):
                 raise ValidationError(_("This project has no slices by %(name)s.") % {"name": SLICE_NAMES[name]})
@@ -94,8 +99,13 @@ class LeaderboardForm(forms.Form):
 
     def kept_query(self, *, leave_out: Iterable[str] = ()) -> str:
         """What the valid form asks as part of an address, "" where it asks nothing; ends with "&" otherwise."""
-        given = {name: value for name, value in self.cleaned_data.items() if value and name not in leave_out}
-        return f"{urlencode({name: 'on' if value is True else value for name, value in given.items()})}&" * bool(given)
+        given = self.kept_fields(leave_out=leave_out)
+        return f"{urlencode(given)}&" * bool(given)
+
+    def kept_fields(self, *, leave_out: Iterable[str] = ()) -> list[tuple[str, str]]:
+        """The same as names and values."""
+        given = self.cleaned_data.items()
+        return [(name, "on" if value is True else value) for name, value in given if value and name not in leave_out]
 
 
 class BattlesForm(LeaderboardForm):

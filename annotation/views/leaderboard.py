@@ -79,7 +79,7 @@ def leaderboard(request: HttpRequest, slug: str) -> HttpResponse:
         "newest_slates": NEWEST_SLATES,
     }
     if report is not None:
-        context |= describe_report(report) | {"kept_query": form.kept_query()}
+        context |= describe_report(report) | {"kept_query": form.kept_query(), "kept_fields": form.kept_fields()}
     return render(request, "annotation/leaderboard.html", context, status=200 if form.is_valid() else 422)
 
 
@@ -230,30 +230,31 @@ def read_battles(battles: Sequence[Battle]) -> Iterator[dict[str, Any]]:
         }
 
 
-def table_of_items(items: Sequence[Item]) -> Iterator[Sequence[Any]]:
-    """The items as rows of a CSV, with their heading."""
+def table_of_items(report: LeaderboardReport) -> Iterator[Sequence[Any]]:
+    """The items as rows of a CSV, with their heading; every row says how many judgements are behind all of it."""
     yield (
         "rank", "rank_low", "rank_high", "name", "score", "low", "high", "rating", "rating_low", "rating_high",
-        "component", "comparisons", "wins", "ties", "losses", "win_rate",
+        "component", "comparisons", "wins", "ties", "losses", "win_rate", "judgements", "simulated_judgements",
     )  # fmt: skip
-    for item in items:
+    for item in report.items:
         row = item.as_json()
         yield (
             row["rank"], *row["rank_band"], item.name, item.score, *item.interval, item.rating, *item.rating_interval,
             item.component, item.comparisons, item.wins, item.ties, item.losses, item.win_rate,
+            report.judgements, report.simulated,
         )  # fmt: skip
 
 
-def table_of_pairs(pairs: Sequence[Pair]) -> Iterator[Sequence[Any]]:
-    """The pairs as rows of a CSV, with their heading."""
+def table_of_pairs(report: LeaderboardReport) -> Iterator[Sequence[Any]]:
+    """The pairs as rows of a CSV, with their heading, and the same of judgements."""
     yield (
         "first", "second", "difference", "low", "high", "p_value", "p_holm", "judgements_needed", "wins", "ties",
-        "losses",
+        "losses", "judgements", "simulated_judgements",
     )  # fmt: skip
-    for pair in pairs:
+    for pair in report.pairs:
         yield (
             pair.first, pair.second, pair.difference, *pair.interval, pair.p_value, pair.p_holm, pair.needed, pair.wins,
-            pair.ties, pair.losses,
+            pair.ties, pair.losses, report.judgements, report.simulated,
         )  # fmt: skip
 
 
@@ -291,7 +292,7 @@ def _download(request: HttpRequest, slug: str, *, name: str, kind: str) -> HttpR
         said = {"project": slug, "newest_slates": NEWEST_SLATES, **report.as_json()}
         text = json.dumps(said, ensure_ascii=False)
     else:
-        text = write_csv(table_of_items(report.items) if name == "items" else table_of_pairs(report.pairs))
+        text = write_csv(table_of_items(report) if name == "items" else table_of_pairs(report))
     content_type = "application/json" if kind == "json" else "text/csv; charset=utf-8"
     answer = HttpResponse(text, content_type=content_type)
     answer["Content-Disposition"] = f'attachment; filename="{slug}-{name}.{kind}"'

@@ -23,7 +23,14 @@ from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotation.domain.assigning import LeaseUnknown, claim_slot, live_lease, renew_lease, skip_slate
+from annotation.domain.assigning import (
+    LeaseUnknown,
+    claim_slot,
+    drafts_without_slot,
+    live_lease,
+    renew_lease,
+    skip_slate,
+)
 from annotation.domain.drafts import DraftRefused, find_draft, save_draft
 from annotation.domain.guidelines import has_changes_to_read, mark_read, unread_change
 from annotation.domain.judgement import LETTERS, Judgement, RankingRefused
@@ -69,14 +76,21 @@ Keep = Callable[[Judgement, int | None], Any]
 @login_required
 @require_GET
 def rank(request: HttpRequest, slug: str) -> HttpResponse:
-    """The slate that the annotator holds; or what comes before one: guidelines to read, practice, a button."""
+    """The slate that the annotator holds; or what comes before one: guidelines to read, practice, a button.
+
+    `kept` is the token of a slate that they had begun and that has gone to others: it may be submitted all the same.
+    """
     membership = require_membership(request.user, slug, action="annotate")
     lease = live_lease(membership)
+    if lease is None and request.GET.get("kept"):
+        begun = get_object_or_404(drafts_without_slot(membership), token=read_token(request.GET["kept"]))
+        return render(request, "annotation/rank.html", _page_context(membership) | _leased_slate(membership, begun))
     if lease is None or _has_to_wait(membership):
         context = _page_context(membership) | {
             "change": unread_change(membership),
             "practice_due": practice_due(membership),
             "responses_coming": responses_are_coming(membership.project),
+            "kept": drafts_without_slot(membership),
             "has_ranked": my_rankings(membership).exists(),
         }
         return render(request, "annotation/rank_start.html", context)

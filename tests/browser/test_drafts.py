@@ -9,7 +9,7 @@ import pytest
 from django.contrib.sessions.models import Session
 from playwright.sync_api import Page, expect
 
-from annotation.models import Draft, Membership, SlateMessage
+from annotation.models import Draft, Membership, Ranking, SlateMessage
 from tests.browser.slates import OpenPage, bar, make_annotator, on_screen, press, start, stored, submit, texts_of
 
 
@@ -205,6 +205,24 @@ def test_a_correction_that_was_begun_is_there_again_after_a_closed_tab(
     press(again, "e")
     expect(again.locator("#editor textarea")).to_have_value("Half a correction")
     assert again.evaluate("Object.keys(localStorage).filter((key) => key.startsWith('preferee-text-'))") == []
+
+
+def test_a_correction_that_was_begun_is_asked_about_before_the_slate_goes(
+    open_page: OpenPage, annotator: Membership
+) -> None:
+    page = start(open_page, annotator)
+    press(page, "ArrowRight", "e")
+    page.locator("#editor textarea").fill("Half a correction")
+    page.reload()
+    press(page, "1", "2", "3", "4", "Control+Enter")
+    expect(page.locator("#problems")).to_have_text(
+        "A correction of B was begun and not kept; e opens it again. Submit once more to go on without it."
+    )
+    assert not Ranking.objects.exists()
+    press(page, "Control+Enter")
+    expect(page.locator("#problems")).to_be_hidden()
+    expect(page.locator("#saved")).to_contain_text("saved")
+    assert Ranking.objects.count() == 1
 
 
 def test_a_message_that_is_not_sent_is_kept_and_asked_about(open_page: OpenPage, annotator: Membership) -> None:

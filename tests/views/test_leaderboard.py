@@ -182,6 +182,9 @@ def test_the_downloads_are_the_report(world: World, board: Project) -> None:
     items = list(csv.DictReader(StringIO(get(world, "leaderboard_items").content.decode())))
     assert [row["name"] for row in items] == [item.name for item in report.items]
     assert [int(row["wins"]) for row in items] == [item.wins for item in report.items]
+    assert {(row["judgements"], row["simulated_judgements"]) for row in items} == {
+        (str(report.judgements), str(report.simulated))
+    }
     assert float(items[0]["score"]) == pytest.approx(report.items[0].score)
     pairs = list(csv.DictReader(StringIO(get(world, "leaderboard_pairs", category="maths").content.decode())))
     assert {(row["first"], row["second"]) for row in pairs} <= {("A", "B"), ("A", "C"), ("B", "C"), ("C", "B")}
@@ -249,3 +252,11 @@ def test_queries_of_the_battles_do_not_grow(world: World, board: Project) -> Non
     judge_often(board, "B", "A", times=8)
     make_slate(board)
     assert count_queries() == before
+
+
+def test_a_setting_that_is_none_is_refused(world: World, board: Project) -> None:
+    """The command's name for what the page calls `style`: an uncontrolled leaderboard in its place would mislead."""
+    assert get(world, style="on").status_code == 200
+    answer = get(world, style_control="on")
+    assert answer.status_code == 422
+    assert "Nothing here is called “style_control”." in answer.content.decode()

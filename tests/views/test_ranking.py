@@ -22,7 +22,7 @@ from annotation.domain.ranking import amendment_token
 from annotation.models import Lease, Model, Project, Prompt, Ranking, Response, Run, Skip, Slate, Slot
 from annotation.rules import ACTIONS
 from annotation.views.ranking import progress_text
-from tests.annotation.factories import make_project
+from tests.annotation.factories import make_member, make_project
 from tests.views.conftest import World
 from tests.views.test_access import CASES, NEEDS_A_LEASE, ROWS, address
 
@@ -257,6 +257,28 @@ def test_a_draft_is_there_again_when_the_lease_has_lapsed_and_one_starts_anew(
     assert f'name="token" value="{lease.token}"' in body
     assert re.findall(r'name="(tier_\d)" value="(\d)" checked', body) == [("tier_0", "3")]
     assert "half" in body
+
+
+def test_a_draft_whose_slate_went_to_others_is_offered_and_taken_all_the_same(
+    world: World, client: Client, lease: Lease
+) -> None:
+    """Every slot is done by others: the start page opens the slate as it was left, and takes what is submitted."""
+    keep_draft(world, client, lease.token, tier_0="3", rationale="half")
+    kept = f"{url(world, 'rank')}?kept={lease.token}"
+    assert kept not in client.get(url(world, "rank")).content.decode()
+    Slot.objects.filter(token=lease.token).update(state=Slot.State.FREE, annotator=None, token=None, deadline=None)
+    for slot in Slot.objects.filter(slate=lease.slot.slate, state=Slot.State.FREE):
+        Slot.objects.filter(pk=slot.pk).update(state=Slot.State.DONE, annotator=make_member(slot.slate.project))
+    assert kept in client.get(url(world, "rank")).content.decode()
+    body = client.get(kept).content.decode()
+    assert f'name="token" value="{lease.token}"' in body
+    assert "half" in body
+    answer = client.post(url(world, "rank_submit"), fields(lease, 1, 2, 3, 4))
+    assert answer.status_code == 302
+    assert Slot.objects.get(token=lease.token).is_extra
+    assert client.get(kept).status_code == 404
+    assert world.client("reviewer").get(kept).status_code == 404
+    assert client.get(f"{url(world, 'rank')}?kept={uuid4()}").status_code == 404
 
 
 def test_somebody_elses_draft_is_not_shown(world: World, client: Client, lease: Lease) -> None:

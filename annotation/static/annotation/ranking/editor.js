@@ -63,10 +63,16 @@ function holdBack(event, words) {
   warn(words);
 }
 
-/* After a reload: corrections that were begun and not kept. */
+/* The letters of responses whose correction was begun and not kept, "" where there are none. */
+export function lettersBegun() {
+  const begun = dialog() ? positions().filter((i) => fieldAt(i) && begunAt(i)) : [];
+  return begun.length ? lettersOf(begun) : "";
+}
+
+/* After a reload. */
 export function tellOfBegun() {
-  const begun = positions().filter((i) => fieldAt(i) && begunAt(i));
-  if (begun.length) remark(say("sayCorrectionBegun", { letters: lettersOf(begun) }));
+  const letters = lettersBegun();
+  if (letters) remark(say("sayCorrectionBegun", { letters }));
 }
 
 const PANES = { preview: showPreview, changes: showChanges };

@@ -4,6 +4,7 @@
 import { shortcomings, showMissing } from "./answers.js";
 import { announce, articles, holder, isPractice, main, remark, say, slate, tokenOf } from "./page.js";
 import { open } from "./dialogs.js";
+import { lettersBegun } from "./editor.js";
 import { forgetDraft, putDraft, setState } from "./drafts.js";
 import { draw as drawOutbox, entries, flush, hasRanked, send, strike, waiting, watchOutbox } from "./outbox.js";
 import { enrich } from "./reading.js";
@@ -12,7 +13,7 @@ import { isUnsent, settleMessage } from "./thread.js";
 
 const RENEW_EVERY = 4 * 60_000;
 let html = holder.innerHTML;
-let next = null, isBusy = false, renewals, clock, start, lastTry = null;
+let next = null, toldOfBegun = "", isBusy = false, renewals, clock, start, lastTry = null;
 
 export function useParts(parts) {
   ({ clock, start } = parts);
@@ -69,12 +70,22 @@ export async function submit() {
   if (isBusy) return;
   slate.form.querySelector("[name=active_ms]").value = clock.milliseconds();
   if (isPractice()) return submitPractice();
+  if (holdsBack()) return;
   const entry = { token: tokenOf(), url: slate.form.getAttribute("action"), fields: fieldsNow(), html };
   const outcome = await busy(() => send(entry));
   if (outcome.state === "done") return acknowledged(entry.token, outcome);
   if (outcome.state === "refused" && outcome.problems.length) return refuse(entry, outcome.problems);
   if (outcome.state === "refused") return refuse(entry, [say("sayTrouble", { status: outcome.status })]);
   return postpone(entry);
+}
+
+/* A correction that was begun and not kept is asked about once; the second time the slate goes without it. */
+function holdsBack() {
+  const letters = lettersBegun();
+  if (!letters || toldOfBegun === tokenOf()) return false;
+  toldOfBegun = tokenOf();
+  showProblems([`${say("sayCorrectionBegun", { letters })} ${say("saySubmitWithout")}`]);
+  return true;
 }
 
 const fieldsNow = () => [...new FormData(slate.form)].filter(([name]) => name !== "csrfmiddlewaretoken");
