@@ -19,7 +19,7 @@ from rewardmodel.data import DataError, Judgements, read_judgements, text_of
 from rewardmodel.metrics import summarize_longer_wins, summarize_margins
 from rewardmodel.models import read_positions
 from rewardmodel.progress import Progress
-from rewardmodel.reading import pad_right
+from rewardmodel.reading import batches_by_tokens, pad_right
 from rewardmodel.score import load_scorer, score_ids
 
 # The ids of a prompt and of its completion.
@@ -119,7 +119,7 @@ def completion_log_probs(
     progress.start(phase, total=len(texts))
     sums = np.zeros(len(texts))
     done = 0
-    for batch in _batches_by_tokens([len(prompt) + len(end) for prompt, end in texts], batch_tokens=batch_tokens):
+    for batch in batches_by_tokens([len(prompt) + len(end) for prompt, end in texts], batch_tokens=batch_tokens):
         sums[batch] = _sum_log_probs(model, texts=[texts[i] for i in batch], compute=compute)
         done += len(batch)
         progress.advance(done)
@@ -168,7 +168,7 @@ def compare_distributions(
     progress.start(phase, total=len(texts))
     sums = np.zeros((len(texts), 3))
     done = 0
-    for batch in _batches_by_tokens([len(prompt) + len(end) for prompt, end in texts], batch_tokens=batch_tokens):
+    for batch in batches_by_tokens([len(prompt) + len(end) for prompt, end in texts], batch_tokens=batch_tokens):
         ids, mask, in_completion = _pad_texts(policy, texts=[texts[i] for i in batch], compute=compute)
         with torch.inference_mode():
             ours, theirs = (
@@ -183,17 +183,6 @@ def compare_distributions(
         progress.advance(done)
         progress.check()
     return sums
-
-
-def _batches_by_tokens(lengths: Sequence[int], *, batch_tokens: int) -> list[list[int]]:
-    """Indices in batches whose padded size stays within batch_tokens (a longer text goes alone)."""
-    batches: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
-        if batches and (len(batches[-1]) + 1) * lengths[index] <= batch_tokens:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-    return batches
 
 
 def summarize_pairs(margins: Sequence[float] | np.ndarray, *, pairs: Sequence[EncodedPair]) -> dict[str, Any]:

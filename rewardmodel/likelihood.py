@@ -14,7 +14,7 @@ import torch
 from rewardmodel.chat import EncodedExample
 from rewardmodel.compute import Compute
 from rewardmodel.progress import Progress
-from rewardmodel.reading import pad_right
+from rewardmodel.reading import batches_by_tokens, pad_right
 
 
 def sum_log_probs(
@@ -34,7 +34,7 @@ def sum_log_probs(
     progress.start(phase, total=len(rows))
     sums = np.zeros(len(rows))
     done = 0
-    for batch in _plan_batches([len(row.ids) for row in rows], batch_tokens=batch_tokens):
+    for batch in batches_by_tokens([len(row.ids) for row in rows], batch_tokens=batch_tokens):
         sums[batch] = _read_batch(model, rows=[rows[i] for i in batch], compute=compute)
         done += len(batch)
         progress.advance(done)
@@ -57,14 +57,3 @@ def _read_batch(model: Any, *, rows: Sequence[EncodedExample], compute: Compute)
     chosen = logits.gather(1, ids[:, 1:][counts].unsqueeze(1)).squeeze(1) - logits.logsumexp(1)  # (learned,)
     each = torch.zeros(counts.shape, device=ids.device).masked_scatter(counts, chosen)
     return each.double().sum(1).tolist()
-
-
-def _plan_batches(lengths: Sequence[int], *, batch_tokens: int) -> list[list[int]]:
-    """Indices in batches whose padded size stays within batch_tokens (a longer row goes alone)."""
-    batches: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
-        if batches and (len(batches[-1]) + 1) * lengths[index] <= batch_tokens:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-    return batches

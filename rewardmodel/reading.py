@@ -77,6 +77,17 @@ def pad_right(sequences: Sequence[Sequence[int]], *, pad_id: int, device: str) -
     return ids.to(device), mask.to(device)
 
 
+def batches_by_tokens(lengths: Sequence[int], *, batch_tokens: int) -> list[list[int]]:
+    """Indices in batches whose padded size stays within batch_tokens (a longer one goes alone)."""
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+        if batches and (len(batches[-1]) + 1) * lengths[index] <= batch_tokens:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
 def build_rectangle(sequences: Sequence[Sequence[int]], *, pad_id: int, device: str) -> Rectangle:
     """The conversations, one a line."""
     ids, mask = pad_right(sequences, pad_id=pad_id, device=device)
