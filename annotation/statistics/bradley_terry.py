@@ -39,8 +39,7 @@ from annotation.statistics.counting import (
     WIN,
     Cells,
     Outcomes,
-    count_levels,
-    fold,
+    count_cells,
     is_table_worth,
     place_rows,
 )
@@ -210,19 +209,18 @@ def _add_up(
     ordered, count, rows = bool(design.names), len(left), None
     by_table = weights is None and not with_rows
 
-    def count_among(n: int) -> Floats | None:
+    def count_among(n: int) -> Cells | None:
         is_worth = by_table and n > 0 and is_table_worth(n, rows=count)
-        return count_levels(left, right=second, outcomes=outcomes, n=n) if is_worth else None
+        return count_cells(left, right=second, outcomes=outcomes, n=n, ordered=ordered) if is_worth else None
 
-    table = None
+    cells = None
     if names is None:  # the first rows show most identifiers: one look less at millions if they show all
         guess = range_of(left[:PIECE], second[:PIECE])[1] + 1
-        if (table := count_among(guess)) is not None:
+        if (cells := count_among(guess)) is not None:
             names = tuple(range(guess))
         else:
             (left, second), names = pack_identifiers([left, second])
-    table = count_among(len(names)) if table is None else table
-    cells = None if table is None else fold(table, ordered=ordered)
+    cells = count_among(len(names)) if cells is None else cells
     if cells is None and (
         placed := place_rows(left, right=second, outcomes=outcomes, weights=weights, n=len(names), ordered=ordered)
     ):

@@ -72,20 +72,29 @@ class Outcomes:
         return level if level.min() >= 0 and level.max() <= 2 and (level == doubled).all() else None
 
 
-def count_levels(left: Integers, *, right: Integers, outcomes: Outcomes, n: int) -> Floats | None:
-    """How often each (left, right) ended in a loss, tie, win: (3, n, n).
+def count_cells(left: Integers, *, right: Integers, outcomes: Outcomes, n: int, ordered: bool) -> Cells | None:
+    """The cells of rows that count once each, added up in a table; `ordered` as in `fold`.
 
     None where an outcome is none of 0, 1/2, 1, or a code none of 0 … n - 1.
     """
     counts = _tally(left, right=right, outcomes=outcomes, n=n, keys=np.empty(0, dtype=np.intp))
-    return None if counts is None else _planes(counts, n=n)
+    if counts is None:
+        return None
+    if ordered or not (loops := compiled(rows=len(left))):
+        return fold(_planes(counts, n=n), ordered=ordered)
+    first, second, sums = loops.fold_counts(counts.reshape(n, n, 3))
+    return Cells(left=first, right=second, sums=sums, squares=sums)
 
 
 def _tally(
     left: Integers, *, right: Integers, outcomes: Outcomes, n: int, keys: npt.NDArray[np.intp]
-) -> npt.NDArray[np.int64] | None:
-    """The same as a flat table (n, n, 3); and, in `keys` (N,) unless it is empty, where each row stands in it."""
-    counts, loops = np.zeros(3 * n * n, dtype=np.int64), compiled(rows=len(left))
+) -> Integers | None:
+    """How often each (left, right) ended in a loss, tie, win: a flat table (n, n, 3); and, in `keys` (N,) unless it is
+    empty, where each row stands in it. None as in `count_cells`.
+    """
+    loops = compiled(rows=len(left))
+    kind = np.dtype(np.uint32 if len(left) < 2**32 else np.uint64)  # half as large a table: more of it in the cache
+    counts: Integers = np.zeros(3 * n * n, dtype=kind)
     if loops is not None:
         known = loops.tally(left, right, outcomes.values, outcomes.scale, n, counts, keys)
         return counts if known else None
@@ -100,7 +109,7 @@ def _tally(
         key += sides[1]
         key *= 3
         key += level
-        counts += np.bincount(key, minlength=len(counts))
+        counts += np.bincount(key, minlength=len(counts)).astype(kind)
         if len(keys):
             keys[rows] = key
     return counts
@@ -143,7 +152,7 @@ def place_rows(
 ) -> tuple[Rows, Cells] | None:
     """Rows and the cells that they fall into; unless `ordered`, a row with left > right is turned round.
 
-    None as in `count_levels`.
+    None as in `count_cells`.
     """
     if not is_table_worth(n, rows=len(left)):
         return _place_among_many(left, right=right, outcomes=outcomes, weights=weights, n=n, ordered=ordered)

@@ -13,6 +13,8 @@ from numba import njit
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.integer[Any]]
+FEW = 16
+"""Entries of a group up to which multiplying them all is cheaper than finding those of the same column."""
 
 
 @njit(cache=True, nogil=True)
@@ -22,7 +24,7 @@ def tally(
     outcomes: npt.NDArray[Any],
     scale: int,
     n: int,
-    counts: npt.NDArray[np.int64],
+    counts: Integers,
     keys: npt.NDArray[np.intp],
 ) -> bool:
     """Count by (left, right, level) in `counts`, (n * n * 3), and write into `keys` where each row was counted, unless
@@ -41,6 +43,42 @@ def tally(
         if keeps:
             keys[row] = key
     return True
+
+
+@njit(cache=True, nogil=True)
+def fold_counts(counts: Integers) -> tuple[Integers, Integers, Floats]:
+    """`counting.fold` of counts (n, n, 3), unordered: left (M,), right (M,) and sums (3, M), the right not below."""
+    items, cells = len(counts), 0
+    for a in range(items):
+        for b in range(a, items):
+            cells += bool(counts[a, b].any() or counts[b, a].any())
+    left, right, sums = np.empty(cells, dtype=np.intp), np.empty(cells, dtype=np.intp), np.empty((3, cells))
+    cell = 0
+    for a in range(items):
+        for b in range(a, items):
+            if counts[a, b].any() or counts[b, a].any():
+                left[cell], right[cell] = a, b
+                for level in range(3):
+                    sums[level, cell] = counts[a, b, level] + counts[b, a, 2 - level]
+                cell += 1
+    return left, right, sums
+
+
+@njit(cache=True, nogil=True)
+def spread(
+    left: Integers, right: Integers, slopes: Floats, curves: Floats, gradient: Floats, laplacian: Floats
+) -> None:
+    """Add a cell's slope to `gradient` (n,) at its left, take it off at its right; and its curve times d d' to
+    `laplacian` (n, n), d being +1 at the left and -1 at the right.
+    """
+    for cell in range(len(left)):
+        a, b, slope, curve = np.uint64(left[cell]), np.uint64(right[cell]), slopes[cell], curves[cell]
+        gradient[a] += slope
+        gradient[b] -= slope
+        laplacian[a, b] -= curve
+        laplacian[b, a] -= curve
+        laplacian[a, a] += curve
+        laplacian[b, b] += curve
 
 
 @njit(cache=True, nogil=True)
@@ -83,29 +121,48 @@ def order_rows(groups: Integers, place: Integers, weights: Floats) -> tuple[Inte
 def sum_in_order(
     groups: Integers, place: Integers, weights: Floats, columns: Integers, entries: Floats, size: int
 ) -> Floats:
-    """`sum_outer_products` of rows in ascending order of the groups."""
-    total, sums = np.zeros((size, size)), np.zeros(size)
-    touched, seen = np.empty(size, dtype=np.uint64), np.zeros(size, dtype=np.bool_)
-    at, rows = 0, len(groups)
+    """`sum_outer_products` of rows in ascending order of the groups.
+
+    A few entries are multiplied as they stand; of many, those in the same column are added up first.
+    """
+    total, diagonal, sums = np.zeros((size, size)), np.zeros(size), np.zeros(size)
+    touched, seen = np.empty(max(size, FEW), dtype=np.uint64), np.zeros(size, dtype=np.bool_)
+    few, width, at, rows = np.empty(FEW), columns.shape[1], 0, len(groups)
     while at < rows:
-        group, met = groups[at], 0
+        begin, group, met = at, groups[at], 0
         while at < rows and groups[at] == group:
-            row = np.uint64(place[at])
-            for k in range(columns.shape[1]):
-                column, entry = np.uint64(columns[row, k]), entries[row, k]
+            at += 1
+        if (at - begin) * width <= FEW:
+            for r in range(begin, at):
+                row, weight = np.uint64(place[r]), weights[r] if len(weights) else 1.0
+                for k in range(width):
+                    touched[met], few[met] = columns[row, k], weight * entries[row, k]
+                    met += 1
+            for a in range(met):
+                row_of, scale = total[touched[a]], few[a]
+                diagonal[touched[a]] += scale * scale
+                for b in range(a):
+                    row_of[touched[b]] += scale * few[b]
+            continue
+        for r in range(begin, at):
+            row, weight = np.uint64(place[r]), weights[r] if len(weights) else 1.0
+            for k in range(width):
+                column = np.uint64(columns[row, k])
                 if not seen[column]:
                     seen[column] = True
                     touched[met] = column
                     met += 1
-                sums[column] += weights[at] * entry if len(weights) else entry
-            at += 1
+                sums[column] += weight * entries[row, k]
         for a in range(met):
             row_of, scale = total[touched[a]], sums[touched[a]]
-            for b in range(a + 1):
+            diagonal[touched[a]] += scale * scale
+            for b in range(a):
                 row_of[touched[b]] += scale * sums[touched[b]]
         for a in range(met):
             sums[touched[a]] = 0.0
             seen[touched[a]] = False
+    for a in range(size):
+        total[a, a] = 2 * total[a, a] + diagonal[a]
     return total
 
 

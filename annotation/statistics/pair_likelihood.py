@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from annotation.statistics.codes import Names
 from annotation.statistics.connectivity import Connectivity, connect
-from annotation.statistics.counting import LOSS, TIE, WIN, Cells, Rows, add_at
+from annotation.statistics.counting import LOSS, TIE, WIN, Cells, Rows, add_at, compiled
 from annotation.statistics.covariance import combine_groupings, constants, ground, laplacian_of, sum_outer_products
 from annotation.statistics.estimation import Options, check_precisions, estimate
 from annotation.statistics.fits import ContextScores, Fit
@@ -153,11 +153,16 @@ class PairLikelihood:
     def evaluate(self, point: Floats, *, model: TieModel) -> Evaluation:
         """The same for a model of ties that was made of other sums."""
         terms = model.terms(self.eta(point), tie=self.tie(point))
-        information = self.quadratic(terms.ee, et=terms.et, tt=terms.tt)
+        if len(point) == self.n and (loops := compiled(rows=self.count)):
+            gradient, information = np.zeros(self.n), np.zeros((self.n, self.n))
+            loops.spread(self.left, self.right, terms.by_eta, terms.ee, gradient, information)
+        else:
+            gradient = self.collect(terms.by_eta, by_tie=terms.by_tie)
+            information = self.quadratic(terms.ee, et=terms.et, tt=terms.tt)
         information[np.diag_indices(len(point))] += self.penalty
         return Evaluation(
             value=terms.value - float(self.penalty @ point**2) / 2,
-            gradient=self.collect(terms.by_eta, by_tie=terms.by_tie) - self.penalty * point,
+            gradient=gradient - self.penalty * point,
             information=ground(information, constants=self.constants),
         )
 

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from annotation.statistics import bradley_terry, counting, covariance, plackett_luce, ranking_likelihood
+from annotation.statistics import (
+    bradley_terry,
+    counting,
+    covariance,
+    pair_likelihood,
+    plackett_luce,
+    ranking_likelihood,
+)
 
 ROWS, ITEMS = 3000, 30
 
@@ -21,7 +28,7 @@ def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Mo
     if request.param == "numba":
         pytest.importorskip("numba", reason="numba is optional (pip install preferee[fast])")
         from annotation.statistics import loops as found
-    for module in (counting, covariance, ranking_likelihood):
+    for module in (counting, covariance, pair_likelihood, ranking_likelihood):
         monkeypatch.setattr(module, "compiled", lambda *, rows: found)
     return found
 
@@ -33,22 +40,27 @@ def rows() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return left, (left + rng.integers(1, ITEMS, ROWS)) % ITEMS, rng.choice([0, 0.5, 1], ROWS)
 
 
+def count(left: np.ndarray, *, right: np.ndarray, outcomes: np.ndarray, n: int) -> counting.Cells | None:
+    return counting.count_cells(left, right=right, outcomes=counting.Outcomes(outcomes), n=n, ordered=False)
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64, np.uint16])
 def test_counts_by_level(loops, rows, dtype):
     left, right, outcomes = rows
     expected = np.zeros((3, ITEMS, ITEMS))
     np.add.at(expected, ((2 * outcomes).astype(int), left, right), 1)
-    counts = counting.count_levels(
-        left.astype(dtype), right=right.astype(dtype), outcomes=counting.Outcomes(outcomes), n=ITEMS
-    )
-    assert (counts == expected).all()
+    arguments = {"right": right.astype(dtype), "outcomes": counting.Outcomes(outcomes), "n": ITEMS}
+    for ordered, table in ((True, expected), (False, np.triu(expected + expected[::-1].transpose(0, 2, 1)))):
+        cells = counting.count_cells(left.astype(dtype), ordered=ordered, **arguments)
+        assert (np.stack([cells.left, cells.right]) == np.nonzero(table.sum(axis=0))).all()
+        assert (cells.sums == table[:, cells.left, cells.right]).all()
 
 
 @pytest.mark.parametrize("code", [-1, ITEMS, 10**6])
 def test_a_code_out_of_range_is_noticed(loops, rows, code):
     left, right, outcomes = rows
     right[-1] = code
-    assert counting.count_levels(left, right=right, outcomes=counting.Outcomes(outcomes), n=ITEMS) is None
+    assert count(left, right=right, outcomes=outcomes, n=ITEMS) is None
 
 
 def test_identifiers_that_the_first_rows_do_not_show(loops, rows, monkeypatch):
@@ -64,14 +76,14 @@ def test_identifiers_that_the_first_rows_do_not_show(loops, rows, monkeypatch):
 def test_an_outcome_that_is_no_level_is_noticed(loops, rows, outcome):
     left, right, outcomes = rows
     outcomes[-1] = outcome
-    assert counting.count_levels(left, right=right, outcomes=counting.Outcomes(outcomes), n=ITEMS) is None
+    assert count(left, right=right, outcomes=outcomes, n=ITEMS) is None
 
 
 @pytest.mark.parametrize("outcomes", [np.array([True, False]), np.array([1, 0], dtype=np.int8)])
 def test_outcomes_may_be_truths_or_integers(loops, outcomes):
-    counts = counting.count_levels(np.array([0, 1]), right=np.array([1, 0]), outcomes=counting.Outcomes(outcomes), n=2)
-    assert counts[counting.WIN].tolist() == [[0, 1], [0, 0]]
-    assert counts[counting.LOSS].tolist() == [[0, 0], [1, 0]]
+    cells = count(np.array([0, 1]), right=np.array([1, 0]), outcomes=outcomes, n=2)
+    assert (cells.left.tolist(), cells.right.tolist()) == ([0], [1])
+    assert cells.sums.tolist() == [[0], [0], [2]]
 
 
 @pytest.mark.parametrize("in_order", [True, False])
@@ -100,7 +112,7 @@ def test_fits_of_comparisons_and_of_rankings(loops, rows):
         plackett_luce.fit(table, ranked=np.full(500, 3)),
     ]
     with pytest.MonkeyPatch.context() as patch:
-        for module in (counting, covariance, ranking_likelihood):
+        for module in (counting, covariance, pair_likelihood, ranking_likelihood):
             patch.setattr(module, "compiled", lambda *, rows: None)
         plain = [
             bradley_terry.fit(left, right, outcomes, clusters=clusters),
