@@ -138,7 +138,7 @@ def test_nothing_is_lost_of_either_text() -> None:
 )
 def test_long_texts_are_compared_in_bounded_time(old: str, new: str) -> None:
     """Each takes well under a tenth of a second; difflib alone would take minutes for the first."""
-    start = time.perf_counter()
+    start = time.process_time()
     changes = compare_texts(old, new=new)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
     assert "".join(change.text for change in changes if change.kind != "added") == old

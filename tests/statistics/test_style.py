@@ -45,6 +45,6 @@ def test_a_table_has_a_column_for_each_feature():
     "text", ["```\n" * 50_000, "**" * 100_000, "* " * 100_000, "__a" * 70_000, "~~~\n```\n" * 25_000]
 )
 def test_no_text_takes_long(text):
-    started = time.perf_counter()
+    started = time.process_time()
     features_of(text)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
