@@ -10,6 +10,7 @@ const LONGEST_TEX = 4000;
 const MOST_AT_ONCE_MS = 1500;
 const OPTIONS = { trust: false, throwOnError: false, strict: "ignore", maxSize: 20, maxExpand: 200, errorColor: "var(--bad)" };
 const COPIED_STAYS = 2000;
+const FONTS = ["1em KaTeX_Main", "italic 1em KaTeX_Math"]; // most formulas need these: coming later, they would move words
 let loading;
 
 /* Typeset the .math elements of `root`. Each keeps its TeX in data-tex: it is what the server counts as its text.
@@ -40,6 +41,7 @@ async function load() {
   const styled = new Promise((resolve) => { sheet.onload = sheet.onerror = resolve; });
   document.head.append(sheet);
   await Promise.all([import(new URL(katexJs, document.baseURI).href), styled]);
+  await Promise.all(FONTS.map((font) => document.fonts.load(font)));
   return globalThis.katex;
 }
 
