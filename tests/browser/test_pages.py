@@ -131,11 +131,16 @@ def test_curves_grow_while_the_run_goes_on(open_page: OpenPage, people: dict[str
     expect(page.locator(".figure.huge")).to_have_text("71.0 %")
 
 
-def test_a_phone_needs_no_sideways_scrolling(open_page: OpenPage, people: dict[str, Membership]) -> None:
+def test_a_phone_needs_no_sideways_scrolling_and_shows_the_section(
+    open_page: OpenPage, people: dict[str, Membership]
+) -> None:
     page = open_page(people["engineer"].user, viewport={"width": 390, "height": 844})
-    for address in ENGINEER_PAGES:
+    for address in [*ENGINEER_PAGES, "models/"]:
         page.goto(f"/projects/browser/{address}")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, address
+    section = page.locator(".sections [aria-current]").bounding_box()
+    assert section is not None
+    assert section["x"] + section["width"] <= 390
 
 
 def test_a_field_whose_size_was_changed_by_hand_is_sent_under_the_policy(

@@ -227,6 +227,17 @@ def test_every_key_has_a_control_and_single_keys_can_be_switched_off(
     expect(page.locator("kbd.with-keys:visible")).to_have_count(0)
 
 
+def test_a_slate_is_skipped_with_a_reason(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator)
+    token, _texts = on_screen(page)
+    press(page, "s")
+    page.keyboard.type("not my subject")
+    page.keyboard.press("Enter")
+    expect(page.locator("#saved")).to_have_text("skipped ✓")
+    assert on_screen(page)[0] != token
+    assert Skip.objects.get().reason == "not my subject"
+
+
 def test_the_end_is_said_and_idle_time_does_not_count(open_page: OpenPage, annotator: Membership) -> None:
     page = open_page(annotator.user)
     page.clock.install()

@@ -120,10 +120,10 @@ function setBusy(on) {
   slate.form.querySelectorAll("textarea").forEach((area) => { area.readOnly = on; });
 }
 
-async function acknowledged(token, answer) {
+async function acknowledged(token, answer, done = say("saySaved")) {
   forgetDraft(token);
   document.getElementById("progress").textContent = answer.progress;
-  setSaved(say("saySaved"));
+  setSaved(done);
   if (token !== tokenOf()) return;
   await settleMessage();
   if (answer.next || slate.form.dataset.next) return location.assign(answer.next || slate.form.dataset.next);
@@ -177,7 +177,7 @@ export async function skip() {
   const token = tokenOf();
   const fields = { token, reason: part("skip-reason").value };
   const outcome = await busy(() => ask(document.getElementById("skip-form").action, fields));
-  if (outcome.state === "done") return acknowledged(token, outcome);
+  if (outcome.state === "done") return acknowledged(token, outcome, say("saySkipped"));
   setSaved("");
   if (outcome.problems?.length) return showProblems(outcome.problems);
   if (outcome.state === "signed-out") return showTrouble(say("saySkipSignedOut"));
