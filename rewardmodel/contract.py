@@ -512,12 +512,12 @@ def parse_spec(mapping: Mapping[str, Any]) -> Spec:
         raise SpecError(f"a spec is a mapping of settings, not {type(mapping).__name__}")
     method = mapping.get("method")
     if not isinstance(method, str) or method not in SPECS:
-        raise SpecError(f"method: {_unknown(str(method), METHODS)}")
+        raise SpecError(f"method: {unknown_name(str(method), METHODS)}")
     settings = {key: value for key, value in mapping.items() if key != "method"}
     known = {item.name: item for item in dataclasses.fields(SPECS[method])}
     for key in settings:
         if key not in known:
-            raise SpecError(f"{_unknown(str(key), tuple(known))} (method {method})")
+            raise SpecError(f"{unknown_name(str(key), tuple(known))} (method {method})")
     missing = [name for name, item in known.items() if item.default is dataclasses.MISSING and name not in settings]
     if missing:
         raise SpecError(f"{missing[0]}: required by method {method}: {known[missing[0]].metadata['help']}")
@@ -546,7 +546,7 @@ class FieldDescription:
 def describe_fields(method: str) -> list[FieldDescription]:
     """Every setting of a method in the order of its dataclass. Raises SpecError for an unknown method."""
     if method not in SPECS:
-        raise SpecError(f"method: {_unknown(method, METHODS)}")
+        raise SpecError(f"method: {unknown_name(method, METHODS)}")
     hints = get_type_hints(SPECS[method])
     return [_describe(item, hint=hints[item.name]) for item in dataclasses.fields(SPECS[method])]
 
@@ -566,7 +566,7 @@ def _describe(item: dataclasses.Field[Any], *, hint: Any) -> FieldDescription:
     )
 
 
-def _unknown(name: str, known: tuple[str, ...]) -> str:
+def unknown_name(name: str, known: tuple[str, ...]) -> str:
     """The sentence for a name that is not known, with the nearest that is."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
@@ -610,7 +610,7 @@ def _is_plain_text(text: str) -> bool:
 def _check_range(name: str, value: Any, *, limits: Mapping[str, Any]) -> None:
     choices = limits["choices"]
     if choices is not None and value is not None and value not in choices:
-        raise SpecError(f"{name}: {_unknown(str(value), choices)}")
+        raise SpecError(f"{name}: {unknown_name(str(value), choices)}")
     if isinstance(value, str) and not value.strip():
         raise SpecError(f"{name}: must not be empty")
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -628,7 +628,7 @@ def _check_range(name: str, value: Any, *, limits: Mapping[str, Any]) -> None:
 def _check_splits(data: Mapping[str, Any]) -> None:
     for split, path in data.items():
         if split not in SPLITS:
-            raise SpecError(f"data: {_unknown(str(split), SPLITS)}")
+            raise SpecError(f"data: {unknown_name(str(split), SPLITS)}")
         if not isinstance(path, str) or not path.strip():
             raise SpecError(f"data.{split}: expected a file name, got {path!r}")
     for split in ("train", "test"):
@@ -642,7 +642,7 @@ def _check_trackers(trackers: str | tuple[Any, ...]) -> tuple[str, ...]:
     checked = []
     for name in names:
         if not isinstance(name, str) or name.strip() not in TRACKERS:
-            raise SpecError(f"trackers: {_unknown(str(name).strip(), TRACKERS)}")
+            raise SpecError(f"trackers: {unknown_name(str(name).strip(), TRACKERS)}")
         checked.append(name.strip())
     return tuple(dict.fromkeys(checked))
 
@@ -652,7 +652,7 @@ def _check_margins(margins: Mapping[Any, Any]) -> dict[str, float]:
     checked = {}
     for strength, margin in margins.items():
         if str(strength) not in STRENGTHS:
-            raise SpecError(f"margins: {_unknown(str(strength), STRENGTHS)}")
+            raise SpecError(f"margins: {unknown_name(str(strength), STRENGTHS)}")
         if isinstance(margin, bool) or not isinstance(margin, int | float) or not math.isfinite(margin) or margin < 0:
             raise SpecError(f"margins.{strength}: expected a number of at least 0, got {margin!r}")
         checked[str(strength)] = float(margin)
