@@ -30,3 +30,8 @@ def english() -> Iterator[None]:
     """The language that a request of an earlier test left active in this thread is none of ours."""
     with translation.override("en"):
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests first, so that no process is left alone with one at the end."""
+    items.sort(key=lambda item: "real_model" not in item.keywords)

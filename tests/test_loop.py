@@ -163,8 +163,8 @@ def test_the_whole_circle_on_smollm2(tmp_path: Path, data_dir: Path):
     directory = resolve_model("smollm2-135m-instruct")  # converted once, in the data directory of the checkout
     (data_dir / "models").mkdir()
     (data_dir / "models" / "smollm2-135m-instruct").symlink_to(directory.resolve(), target_is_directory=True)
-    training = {"max_steps": 6, "batch_size": 4, "max_length": 128, "learning_rate": 5e-4}
-    world = World("smollm2-135m-instruct", prompts=12, training=training, new_tokens=8)
+    training = {"max_steps": 2, "batch_size": 4, "max_length": 128, "learning_rate": 5e-4}
+    world = World("smollm2-135m-instruct", prompts=8, training=training, new_tokens=8)
     result = walk_the_circle(world, tmp_path)
     for method in ("reward", "dpo"):
         report = result[method]

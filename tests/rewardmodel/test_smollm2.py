@@ -62,15 +62,15 @@ def test_the_embedded_model_answers_is_trained_and_scores(tmp_path: Path, monkey
     assert len(read_json_lines(scoring.outputs / "scores.jsonl")) == 2
 
 
-def test_the_embedded_models_own_template_tells_turns_apart_and_is_trained_on_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its template has no generation tags; of three turns the assistant's two are learned, to the end of turn."""
+def test_the_embedded_models_own_template_tells_turns_apart_and_is_trained_on_them(tmp_path: Path) -> None:
+    """Its template has no generation tags; of three turns the assistant's two are learned, to the end of turn.
+
+    The model is the one in the data directory of the checkout, converted once.
+    """
     from rewardmodel.chat import encode_example
     from rewardmodel.data import read_examples
     from rewardmodel.models import load_tokenizer, resolve_model
 
-    monkeypatch.setenv("DATA_DIR", os.environ.get("DATA_DIR", str(tmp_path / "var")))
     tokenizer = load_tokenizer(resolve_model("smollm2-135m-instruct"))
     turns = [("user", "Hello"), ("assistant", "Hi!"), ("user", "What is 2 + 2?"), ("assistant", "It is 4.")]
     row = {"messages": [{"role": role, "content": content} for role, content in turns]}
