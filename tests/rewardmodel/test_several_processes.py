@@ -23,7 +23,7 @@ from rewardmodel.ranks import Ranks, read_ranks, wants_sharding
 from rewardmodel.rundir import ObservedRun, RunDir
 from tests.rewardmodel.several import ROOT, build_training, find_port, run_in_processes
 from tests.rewardmodel.test_train_reward import build_rankings
-from tests.rewardmodel.tiny import write_rows
+from tests.rewardmodel.tiny import build_pairs, write_rows
 
 MakeSpec = Callable[..., dict[str, Any]]
 CONFIGURATIONS = ROOT / "rewardmodel" / "configs"
@@ -92,27 +92,38 @@ def test_loss_and_gradient_of_two_processes_are_those_of_one(tmp_path: Path, tin
         assert all(torch.allclose(found[key], expected[key], atol=1e-6) for key in found), name
 
 
+WATCH = {"eval_steps": 1, "early_stopping_patience": 2, "warmup_ratio": 0.0}
 CASES: dict[str, dict[str, Any]] = {
     "reward": {"method": "reward", "tuning": "full"},
     "reward-divided": {"method": "reward", "tuning": "full", "sharding": "full", "packing": "packed"},
     "reward-lora-divided": {"method": "reward", "sharding": "full", "batch_tokens": 200},
     "dpo": {"method": "dpo", "tuning": "full"},
     "dpo-divided": {"method": "dpo", "tuning": "full", "sharding": "full", "batch_tokens": 200},
+    "reward-validated": {"method": "reward", "tuning": "full", **WATCH},
+    "reward-validated-divided": {"method": "reward", "sharding": "full", "batch_tokens": 200, **WATCH},
+    "dpo-validated-divided": {"method": "dpo", "tuning": "full", "sharding": "full", "batch_tokens": 200, **WATCH},
     "stopped": {"method": "reward", "tuning": "full"},
-    "stopped-divided": {"method": "reward", "tuning": "full", "sharding": "full"},
+    "stopped-divided": {"method": "reward", "tuning": "full", "sharding": "full", "eval_steps": 1},
 }
 
 
 @pytest.fixture(scope="module")
-def twice(tmp_path_factory: pytest.TempPathFactory, make_spec: MakeSpec) -> dict[str, dict[str, RunDir]]:
+def twice(
+    tmp_path_factory: pytest.TempPathFactory, make_spec: MakeSpec, tiny_data: Path
+) -> dict[str, dict[str, RunDir]]:
     """Each case by two processes and by one; the stopped ones were stopped at step 4 and went on, the divided one in
     one process and undivided."""
     where = tmp_path_factory.mktemp("twice")
+    turned = [row | {"chosen": row["rejected"], "rejected": row["chosen"]} for row in build_pairs(14, seed=7)]
+    held = write_rows(where / "validation.jsonl", [*turned, *build_rankings(1, seed=7)])
+    data = {split: str(tiny_data / f"{split}.jsonl") for split in ("train", "test")} | {"validation": str(held)}
     runs: dict[str, dict[str, RunDir]] = {"two": {}, "one": {}}
     todo = []
     for name, case in CASES.items():
         rate = {"learning_rate": 1e-3} if case["method"] == "reward" else {"learning_rate": 1e-4, "report_samples": 1}
         common = {"max_steps": 6, "logging_steps": 1, "save_steps": 4, **rate, **case}
+        if "eval_steps" in case:
+            common["data"] = data
         for count in ("two", "one"):
             spec = make_spec(**(common if count == "two" else {**common, "sharding": "auto"}))
             runs[count][name] = RunDir(where / f"{name}-{count}").create(spec)
@@ -137,7 +148,7 @@ def test_two_processes_train_as_one_does(twice: dict[str, dict[str, RunDir]], na
     """Every metric of every step (losses and norms to 1e-5) and the saved weights (to 1e-5, from updates of 1e-3)."""
     two, one = twice["two"][name], twice["one"][name]
     ours, theirs = two.read_metrics(), one.read_metrics()
-    assert [row["step"] for row in ours] == [1, 2, 3, 4, 5, 6] == [row["step"] for row in theirs]
+    assert [row["step"] for row in ours] == [row["step"] for row in theirs]
     for mine, other in zip(ours, theirs, strict=True):
         assert {**mine, "time": 0} == pytest.approx({**other, "time": 0}, abs=2e-5, rel=1e-5)
     weights = [load_file(run.outputs / "model" / "model.safetensors") for run in (two, one)]
@@ -217,3 +228,11 @@ def test_a_configuration_for_deepspeed_is_refused_by_our_own_loop(
     assert run_job(run, show=False) == "bad input"
     assert "fsdp2.yaml" in run.read_status()["error"]
     assert RewardSpec(data="-").sharding == "auto"
+
+
+def test_two_processes_stop_early_where_one_does(twice: dict[str, dict[str, RunDir]]) -> None:
+    """Most held-out judgements are turned round, so that learning makes them less likely from the start."""
+    for name in ("reward-validated", "reward-validated-divided", "dpo-validated-divided"):
+        reports = [twice[count][name].read_report() for count in ("two", "one")]
+        assert reports[0]["best_step"] == reports[1]["best_step"]
+        assert reports[0]["trained_on"]["steps"] == reports[1]["trained_on"]["steps"] < 6
