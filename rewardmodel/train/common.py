@@ -210,8 +210,8 @@ def training_arguments(spec: SFTSpec | KTOSpec, *, run: RunDir, compute: Compute
 
 
 def count_steps(spec: SFTSpec | KTOSpec, *, n_rows: int) -> int:
-    """Optimizer steps of the epochs asked for; the last batch of an epoch may be short."""
-    batches = math.ceil(n_rows / spec.batch_size)
+    """Optimizer steps of the epochs asked for; the last batch of an epoch may be short. Every process has a batch."""
+    batches = math.ceil(n_rows / (spec.batch_size * current_ranks().size))
     return math.ceil(spec.epochs * max(1, math.ceil(batches / spec.gradient_accumulation)))
 
 
@@ -249,6 +249,7 @@ def fit(trainer: Any, *, run: RunDir, progress: Progress, patience: int | None =
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(reporter)
     _train_on(trainer, run=run, reporter=reporter)
+    current_ranks().gather(None)  # the first may still be writing the last checkpoint
     if patience is not None:
         best = find_best(trainer.state.log_history)
         if best != trainer.state.global_step:
@@ -256,7 +257,9 @@ def fit(trainer: Any, *, run: RunDir, progress: Progress, patience: int | None =
 
 
 def _train_on(trainer: Any, *, run: RunDir, reporter: RunReporter) -> None:
-    checkpoint = find_checkpoint(run)
+    checkpoint = current_ranks().from_first(lambda: find_checkpoint(run))
+    if checkpoint:
+        _check_processes(checkpoint)
     run.drop_metrics_after(read_step(checkpoint) if checkpoint else 0)
     if checkpoint and _is_last(checkpoint, patience=reporter.patience):
         # Resuming there would take one step more than was asked for; transformers checks only after a step.
@@ -269,6 +272,14 @@ def _train_on(trainer: Any, *, run: RunDir, reporter: RunReporter) -> None:
         raise_shortage(error, trainer=trainer)
     if reporter.cancelled:
         raise CancelledError(f"cancelled at step {trainer.state.global_step}; the checkpoint is kept")
+
+
+def _check_processes(checkpoint: Path) -> None:
+    """Raise InputError where other processes than these wrote a checkpoint: their steps were of another size."""
+    before = len(list(checkpoint.glob("rng_state_*.pth"))) or 1
+    now = current_ranks().size
+    if before != now:
+        raise InputError(f"this run was begun with {before} processes, and is now started with {now}; start {before}")
 
 
 def _is_last(checkpoint: Path, *, patience: int | None = None) -> bool:
@@ -295,7 +306,10 @@ def is_exhausted(history: Sequence[Mapping[str, Any]], *, patience: int | None) 
 
 
 class RunReporter(TrainerCallback):
-    """Writes metrics and status, seals checkpoints, stops at the end of a step when asked to."""
+    """Writes metrics and status, seals checkpoints, stops at the end of a step when asked to.
+
+    Of several processes the first writes and decides (`ranks`), and all of them stop at the same step.
+    """
 
     def __init__(self, run: RunDir, *, progress: Progress, patience: int | None = None) -> None:
         self.run = run
@@ -312,7 +326,7 @@ class RunReporter(TrainerCallback):
         self.progress.advance(state.global_step)
         if state.global_step >= state.max_steps:
             control.should_log = True
-        if self.run.cancel_requested():
+        if current_ranks().from_first(self.run.cancel_requested):
             self.cancelled = True
             control.should_save = True
             control.should_training_stop = True
@@ -339,8 +353,11 @@ class RunReporter(TrainerCallback):
             control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Seal the checkpoint just written."""
-        seal_checkpoint(self.run.checkpoints / f"checkpoint-{state.global_step}")
+        """Seal the checkpoint just written, once every process has written its part of it."""
+        ranks = current_ranks()
+        ranks.gather(None)
+        if ranks.first:
+            seal_checkpoint(self.run.checkpoints / f"checkpoint-{state.global_step}")
 
 
 def log_metrics(run: RunDir, *, step: int, numbers: dict[str, float]) -> None:

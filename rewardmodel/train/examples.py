@@ -19,6 +19,7 @@ from rewardmodel.data import DataError, Example, find_splits, hash_file, read_ma
 from rewardmodel.generate import Sampling, generate_responses
 from rewardmodel.models import load_policy, read_positions
 from rewardmodel.progress import Progress
+from rewardmodel.ranks import current_ranks
 from rewardmodel.rundir import RunDir
 from rewardmodel.train.common import (
     count_steps,
@@ -117,8 +118,11 @@ def announce_memory(
         checkpointing=spec.activation_checkpointing,
     )
     check_memory(estimate)
-    message = "; ".join(part for part in (estimate.describe(), more) if part)
-    print(f"rewardmodel: {message}", file=sys.stderr)
+    ranks = current_ranks()
+    processes = f"{ranks.size} processes" if ranks.several else ""
+    message = "; ".join(part for part in (estimate.describe(), more, processes) if part)
+    if ranks.first:
+        print(f"rewardmodel: {message}", file=sys.stderr)
     run.write_status(message=message)
     return estimate
 
