@@ -31,11 +31,20 @@ SECRET_VARIABLES = ("DATABASE_URL", "SECRET_KEY", "TEST_POSTGRES_URL")
 PR_SET_PDEATHSIG = 1
 EXIT_BUSY = 3
 """Exit code of `rewardmodel run` where another process holds the directory."""
+_TRAINING_FIELDS = (
+    "tuning",
+    "learning_rate",
+    "epochs",
+    "max_steps",
+    "batch_size",
+    "max_length",
+    "early_stopping_patience",
+)
 PERSON_FIELDS = {
-    "reward": ("tuning", "learning_rate", "epochs", "max_steps", "batch_size", "max_length", "seed"),
-    "sft": ("tuning", "learning_rate", "epochs", "max_steps", "batch_size", "max_length", "packing", "seed"),
-    "dpo": ("beta", "tuning", "learning_rate", "epochs", "max_steps", "batch_size", "max_length", "seed"),
-    "kto": ("beta", "tuning", "learning_rate", "epochs", "max_steps", "batch_size", "max_length", "seed"),
+    "reward": (*_TRAINING_FIELDS, "seed"),
+    "sft": (*_TRAINING_FIELDS, "packing", "seed"),
+    "dpo": ("beta", *_TRAINING_FIELDS, "seed"),
+    "kto": ("beta", *_TRAINING_FIELDS, "seed"),
     "generate": ("n", "max_new_tokens", "temperature", "top_p", "seed"),
     "score": ("batch_size",),
 }

@@ -96,7 +96,7 @@ class _TrainingSpec(_Spec):
 
     model: str = _setting(EMBEDDED_MODEL, help=f"{EMBEDDED_MODEL}, a directory, or a hub id.")
     data: str | dict[str, str] = _setting(  # noqa: RUF009 (a field, as everywhere here)
-        help="A directory with train.jsonl and test.jsonl, or a mapping split -> file. sft and kto read validation too."
+        help="A directory with train.jsonl, test.jsonl and perhaps validation.jsonl, or a mapping split -> file."
     )
     tuning: str = _setting("lora", choices=("lora", "full"), help="lora trains adapters, merged at the end.")
     lora_rank: int = _setting(16, minimum=1, maximum=1024, help="Rank of the LoRA matrices.")
@@ -106,7 +106,7 @@ class _TrainingSpec(_Spec):
     )
     epochs: float = _setting(1.0, above=0, maximum=1000, help="Passes over the training rows.")
     max_steps: int | None = _setting(None, minimum=1, help="Optimizer steps; overrides epochs.")
-    batch_size: int = _setting(8, minimum=1, maximum=4096, help="Pairs (sft, kto: rows) a step and device.")
+    batch_size: int = _setting(8, minimum=1, maximum=4096, help="Rows of a step.")
     gradient_accumulation: int = _setting(1, minimum=1, maximum=4096, help="Batches to an optimizer step.")
     max_length: int = _setting(
         1024, minimum=8, help="Tokens of prompt and response together; what is longer is dropped and counted."
@@ -130,9 +130,32 @@ class _TrainingSpec(_Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _LoopSpec(_TrainingSpec):
+class _ValidatedSpec(_TrainingSpec):
+    """What trainings that watch the validation split share; the test split is never looked at before the end."""
+
+    eval_steps: int | None = _setting(
+        None,
+        minimum=1,
+        help="Optimizer steps between figures on the validation split, where there is one; unset: 100, or a tenth of "
+        "a longer run.",
+    )
+    early_stopping_patience: int | None = _setting(
+        None,
+        minimum=1,
+        help="Stop after so many validation losses without a better one, and keep the best weights; unset: never.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _LoopSpec(_ValidatedSpec):
     """What our own loop over groups of responses can do, for reward models and DPO."""
 
+    batch_size: int = _setting(
+        8,
+        minimum=1,
+        maximum=4096,
+        help="Pairs of a step, on all devices together; gradient_accumulation multiplies them.",
+    )
     pair_weights: str = _setting(
         "rows", choices=("rows", "equal"), help="rows: the data's weights (a ranking weighs 1); equal: every pair 1."
     )
@@ -249,6 +272,8 @@ class RewardSpec(_LoopSpec):
             raise SpecError("ensemble: members are heads; set tuning head")
         if self.tuning != "head" and self.head_prior is not None:
             raise SpecError("head_prior: is for tuning head")
+        if self.tuning == "head" and self.early_stopping_patience is not None:
+            raise SpecError("early_stopping_patience: tuning head finds the best weights at once; leave it unset")
         if self.tuning == "head" and self.text_weight:
             raise SpecError("text_weight: tuning head leaves the language model as it is")
 
@@ -313,16 +338,14 @@ class DPOSpec(_LoopSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _ExampleSpec(_TrainingSpec):
+class _ExampleSpec(_ValidatedSpec):
     """What trainings on single responses share."""
 
-    eval_steps: int = _setting(
-        100, minimum=1, help="Optimizer steps between losses on the validation split, where there is one."
-    )
-    early_stopping_patience: int | None = _setting(
-        None,
+    batch_size: int = _setting(
+        8,
         minimum=1,
-        help="Stop after so many validation losses without a better one, and keep the best weights; unset: never.",
+        maximum=4096,
+        help="Rows that each device reads at once; gradient_accumulation such readings make a step.",
     )
     activation_checkpointing: bool = _setting(
         False, help="Compute activations again in the backward pass: less memory, about a third more time."
@@ -356,7 +379,10 @@ class KTOSpec(_ExampleSpec):
     method: ClassVar[str] = "kto"
 
     batch_size: int = _setting(
-        8, minimum=2, maximum=4096, help="Rows a step and device; the KL term is estimated within them."
+        8,
+        minimum=2,
+        maximum=4096,
+        help="Rows that each device reads at once; the KL term is estimated within those of all devices.",
     )
     beta: float = _setting(0.1, above=0, maximum=100, help="Strength of the pull towards the reference model.")
     desirable_weight: float | None = _setting(

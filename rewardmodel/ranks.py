@@ -144,6 +144,18 @@ def wants_sharding(environment: Mapping[str, str] | None = None) -> bool:
     return True
 
 
+def refuse_sharding(environment: Mapping[str, str] | None = None) -> None:
+    """Raise InputError where accelerate was configured to divide weights that TRL's trainers are to train."""
+    said = os.environ if environment is None else environment
+    divided = _is_true(said.get("ACCELERATE_USE_FSDP"))
+    stage_3 = _is_true(said.get("ACCELERATE_USE_DEEPSPEED")) and said.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
+    if divided or stage_3:
+        raise InputError(
+            "this method trains a whole model on every device: start it with the configuration data_parallel.yaml, and "
+            "use tuning lora or activation_checkpointing where memory is short"
+        )
+
+
 def _is_true(value: str | None) -> bool:
     return (value or "").lower() in ("true", "1", "yes")
 

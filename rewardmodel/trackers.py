@@ -66,8 +66,11 @@ class Board:
         self._trackers = trackers
 
     def add(self, numbers: Mapping[str, float], *, step: int) -> None:
-        """Send the numbers of a training step."""
-        named = {f"train/{name}": value for name, value in numbers.items()}
+        """Send the numbers of a training step, or held-out ones ("eval_loss" as eval/loss)."""
+        named = {
+            f"eval/{name.removeprefix('eval_')}" if name.startswith("eval_") else f"train/{name}": value
+            for name, value in numbers.items()
+        }
         for send, _ in self._trackers:
             send(named, step)
 

@@ -19,6 +19,7 @@ LABELS = {
     "max_steps": _("Steps at most"),
     "batch_size": _("Batch size"),
     "max_length": _("Longest pair, tokens"),
+    "early_stopping_patience": _("Early stopping: validations to wait"),
     "packing": _("Packing"),
     "seed": _("Seed"),
     "beta": _("Beta"),

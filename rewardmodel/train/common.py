@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, TrainerState
 
-from rewardmodel.chat import EncodedSplit, encode_split
+from rewardmodel.chat import EncodedPair, EncodedSplit, encode_split
 from rewardmodel.compute import Compute, describe_machine, list_versions
-from rewardmodel.contract import TIE_LOSSES, DPOSpec, KTOSpec, PPOSpec, RewardSpec, SFTSpec, spec_to_dict
+from rewardmodel.contract import TIE_LOSSES, DPOSpec, InputError, KTOSpec, PPOSpec, RewardSpec, SFTSpec, spec_to_dict
 from rewardmodel.data import DataError, Judgements, find_splits, hash_file, read_judgements, read_manifest
 from rewardmodel.evaluate import count_shared_prompts, longer_wins
 from rewardmodel.models import ModelError, read_positions
@@ -31,7 +31,11 @@ if TYPE_CHECKING:  # seconds of import that a reward model's training has no use
 
 MANIFEST = "manifest.json"
 
-TrainingSpec = RewardSpec | SFTSpec | DPOSpec | KTOSpec | PPOSpec
+# Where nothing is said: steps between validations, or the most validations of a run, whichever is less work.
+EVAL_STEPS, EVALUATIONS = 100, 10
+
+ValidatedSpec = RewardSpec | SFTSpec | DPOSpec | KTOSpec
+TrainingSpec = ValidatedSpec | PPOSpec
 
 
 class Measure(Protocol):
@@ -48,23 +52,50 @@ class TrainingData:
     test: EncodedSplit
     sha256: dict[str, str]
     manifest: dict[str, Any]
+    validation: EncodedSplit | None = None
+
+    @property
+    def held(self) -> list[EncodedPair]:
+        """The usable pairs of the validation split; none where there is no such split."""
+        return self.validation.pairs if self.validation is not None else []
+
+    @property
+    def dropped(self) -> dict[str, dict[str, int]]:
+        """What was left out of each split, by reason."""
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split.dropped for name, split in splits.items() if split is not None}
+
+
+def find_used_splits(spec: ValidatedSpec) -> dict[str, Path]:
+    """The file of each split that is there; an empty validation file is none.
+
+    Raises InputError where early stopping has no validation split.
+    """
+    files = find_splits(spec.data)
+    if "validation" in files and not files["validation"].read_bytes().strip():
+        del files["validation"]
+    if spec.early_stopping_patience is not None and "validation" not in files:
+        raise InputError("early_stopping_patience: there is no validation split to watch; add one, or leave it unset")
+    return files
 
 
 def read_splits(spec: RewardSpec | DPOSpec) -> dict[str, Judgements]:
-    """Train and test, checked before a model is loaded for them. Raises DataError at the first fault.
+    """Every split, checked before a model is loaded for it. Raises DataError at the first fault.
 
-    Ties and soft labels are for the training of reward models; what is tested was judged better by someone.
+    Ties and soft labels are for the training of reward models; what is validated or tested was judged better by
+    someone.
     """
-    files = find_splits(spec.data)
+    files = find_used_splits(spec)
     margins = spec.margins if isinstance(spec, RewardSpec) else None
     wanted = isinstance(spec, RewardSpec)
     ties = isinstance(spec, RewardSpec) and spec.loss in TIE_LOSSES
-    train = read_judgements(files["train"], margins=margins, ties=ties, soft=wanted)
-    return {"train": train, "test": read_judgements(files["test"], margins=margins)}
+    train = read_judgements(files.pop("train"), margins=margins, ties=ties, soft=wanted)
+    return {"train": train, **{name: read_judgements(file, margins=margins) for name, file in files.items()}}
 
 
 def encode_splits(spec: RewardSpec | DPOSpec, *, splits: dict[str, Judgements], tokenizer: Any) -> TrainingData:
-    """The pairs that fit max_length. Raises DataError where train or test has none left."""
+    """The pairs that fit max_length. Raises DataError where train or test has none left, or a validation split that
+    early stopping is to watch."""
     files = find_splits(spec.data)
     encoded = {}
     for name, found in splits.items():
@@ -74,7 +105,8 @@ def encode_splits(spec: RewardSpec | DPOSpec, *, splits: dict[str, Judgements], 
             )
         except DataError as error:
             raise DataError(f"{files[name]}, {error}") from None
-        if not encoded[name].pairs:
+        needed = name != "validation" or spec.early_stopping_patience is not None
+        if needed and not encoded[name].pairs:
             counts = {**encoded[name].dropped}
             first = (
                 f"dropped {counts.pop('too_long')} longer than max_length {spec.max_length} and "
@@ -87,6 +119,7 @@ def encode_splits(spec: RewardSpec | DPOSpec, *, splits: dict[str, Judgements], 
         test=encoded["test"],
         sha256={name: hash_file(file) for name, file in files.items()},
         manifest=read_manifest(spec.data),
+        validation=encoded.get("validation"),
     )
 
 
@@ -177,9 +210,14 @@ def training_arguments(spec: SFTSpec | KTOSpec, *, run: RunDir, compute: Compute
 
 
 def count_steps(spec: SFTSpec | KTOSpec, *, n_rows: int) -> int:
-    """Optimizer steps of the epochs asked for; the last batch of an epoch may be short."""
-    batches = math.ceil(n_rows / spec.batch_size)
+    """Optimizer steps of the epochs asked for; the last batch of an epoch may be short. Every process has a batch."""
+    batches = math.ceil(n_rows / (spec.batch_size * current_ranks().size))
     return math.ceil(spec.epochs * max(1, math.ceil(batches / spec.gradient_accumulation)))
+
+
+def settle_eval_steps(spec: ValidatedSpec, *, steps: int) -> int:
+    """Steps between validations; what was left open keeps them from taking longer than the training."""
+    return spec.eval_steps or max(EVAL_STEPS, math.ceil(steps / EVALUATIONS))
 
 
 def lora_config(spec: TrainingSpec, *, critic: bool = False) -> LoraConfig | None:
@@ -211,6 +249,7 @@ def fit(trainer: Any, *, run: RunDir, progress: Progress, patience: int | None =
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(reporter)
     _train_on(trainer, run=run, reporter=reporter)
+    current_ranks().gather(None)  # the first may still be writing the last checkpoint
     if patience is not None:
         best = find_best(trainer.state.log_history)
         if best != trainer.state.global_step:
@@ -218,7 +257,9 @@ def fit(trainer: Any, *, run: RunDir, progress: Progress, patience: int | None =
 
 
 def _train_on(trainer: Any, *, run: RunDir, reporter: RunReporter) -> None:
-    checkpoint = find_checkpoint(run)
+    checkpoint = current_ranks().from_first(lambda: find_checkpoint(run))
+    if checkpoint:
+        _check_processes(checkpoint)
     run.drop_metrics_after(read_step(checkpoint) if checkpoint else 0)
     if checkpoint and _is_last(checkpoint, patience=reporter.patience):
         # Resuming there would take one step more than was asked for; transformers checks only after a step.
@@ -231,6 +272,14 @@ def _train_on(trainer: Any, *, run: RunDir, reporter: RunReporter) -> None:
         raise_shortage(error, trainer=trainer)
     if reporter.cancelled:
         raise CancelledError(f"cancelled at step {trainer.state.global_step}; the checkpoint is kept")
+
+
+def _check_processes(checkpoint: Path) -> None:
+    """Raise InputError where other processes than these wrote a checkpoint: their steps were of another size."""
+    before = len(list(checkpoint.glob("rng_state_*.pth"))) or 1
+    now = current_ranks().size
+    if before != now:
+        raise InputError(f"this run was begun with {before} processes, and is now started with {now}; start {before}")
 
 
 def _is_last(checkpoint: Path, *, patience: int | None = None) -> bool:
@@ -257,7 +306,10 @@ def is_exhausted(history: Sequence[Mapping[str, Any]], *, patience: int | None) 
 
 
 class RunReporter(TrainerCallback):
-    """Writes metrics and status, seals checkpoints, stops at the end of a step when asked to."""
+    """Writes metrics and status, seals checkpoints, stops at the end of a step when asked to.
+
+    Of several processes the first writes and decides (`ranks`), and all of them stop at the same step.
+    """
 
     def __init__(self, run: RunDir, *, progress: Progress, patience: int | None = None) -> None:
         self.run = run
@@ -274,7 +326,7 @@ class RunReporter(TrainerCallback):
         self.progress.advance(state.global_step)
         if state.global_step >= state.max_steps:
             control.should_log = True
-        if self.run.cancel_requested():
+        if current_ranks().from_first(self.run.cancel_requested):
             self.cancelled = True
             control.should_save = True
             control.should_training_stop = True
@@ -287,9 +339,7 @@ class RunReporter(TrainerCallback):
         if "loss" in logs:
             log_metrics(self.run, step=state.global_step, numbers=numbers)
         elif "eval_loss" in logs:
-            if not math.isfinite(numbers["eval_loss"]):
-                raise TrainingError(f"the validation loss is {numbers['eval_loss']} at step {state.global_step}")
-            self.run.append_metrics({"step": state.global_step, "eval_loss": numbers["eval_loss"]})
+            log_validation(self.run, step=state.global_step, numbers={"eval_loss": numbers["eval_loss"]})
         # else it is the summary at the end of training, which the report says better
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -303,8 +353,11 @@ class RunReporter(TrainerCallback):
             control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Seal the checkpoint just written."""
-        seal_checkpoint(self.run.checkpoints / f"checkpoint-{state.global_step}")
+        """Seal the checkpoint just written, once every process has written its part of it."""
+        ranks = current_ranks()
+        ranks.gather(None)
+        if ranks.first:
+            seal_checkpoint(self.run.checkpoints / f"checkpoint-{state.global_step}")
 
 
 def log_metrics(run: RunDir, *, step: int, numbers: dict[str, float]) -> None:
@@ -313,6 +366,13 @@ def log_metrics(run: RunDir, *, step: int, numbers: dict[str, float]) -> None:
         raise TrainingError(f"the loss is {numbers['loss']} at step {step}: lower learning_rate, or use fp32")
     finite = {key: value for key, value in numbers.items() if math.isfinite(value)}
     run.append_metrics({"step": step, **finite})
+
+
+def log_validation(run: RunDir, *, step: int, numbers: Mapping[str, float]) -> None:
+    """One row of held-out figures in metrics.jsonl. Raises TrainingError for a loss that is no number."""
+    if not math.isfinite(numbers["eval_loss"]):
+        raise TrainingError(f"the validation loss is {numbers['eval_loss']} at step {step}")
+    run.append_metrics({"step": step, **numbers})
 
 
 def seal_checkpoint(directory: Path) -> None:
@@ -352,6 +412,7 @@ def build_report(
     heldout: dict[str, Any],
     untrained: dict[str, Any],
     steps: int,
+    best_step: int | None,
     started: float,
 ) -> dict[str, Any]:
     """What report.json holds for both training methods."""
@@ -359,19 +420,28 @@ def build_report(
     notes = [f"{shared} prompts of the test split are in the training split too"] if shared else []
     if spec.method == "dpo" and data.train.pairs[0].pair.margin is not None:
         notes.append("DPO does not use the margins of the data")
+    notes += note_best_step(best_step, steps=steps)
     return {
         "method": spec.method,
         "base_model": spec.model,
         "heldout": {"split": "test", **heldout},
         "baselines": {"longer_wins": longer_wins(data.test.pairs), "untrained": untrained},
-        "dropped": {"train": data.train.dropped, "test": data.test.dropped},
+        "dropped": data.dropped,
         "trained_on": {"pairs": len(data.train.pairs), "prompts": data.train.n_prompts, "steps": steps},
+        "best_step": best_step,
         "simulated": data.manifest.get("simulated") is True,
         "seconds": round(time.time() - started, 1),
         "device": compute.device,
         "precision": compute.precision,
         "notes": notes,
     }
+
+
+def note_best_step(best_step: int | None, *, steps: int) -> list[str]:
+    """A sentence for the report where the weights are not those of the last step."""
+    if best_step is None or best_step == steps:
+        return []
+    return [f"training stopped at step {steps}; the weights are those of step {best_step}, the best validated"]
 
 
 def read_trained_steps(run: RunDir) -> int:

@@ -56,7 +56,14 @@ from rewardmodel.train.common import (
     recall,
     record_provenance,
 )
-from rewardmodel.train.loop import Training, keep_weighty, plan_training, shrink_weights, train_to_the_end
+from rewardmodel.train.loop import (
+    Training,
+    gather_held,
+    keep_weighty,
+    plan_training,
+    shrink_weights,
+    train_to_the_end,
+)
 from rewardmodel.train.settle import Settled
 
 SAMPLE_TOKENS = 128
@@ -87,7 +94,7 @@ def run_dpo(spec: DPOSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
         return {"log_probs": log_probs.tolist(), "prompts": prompts, "texts": texts}
 
     target = run.outputs / "model"
-    before, settled = _train(
+    before, best_step, settled = _train(
         spec,
         base=base,
         tokenizer=tokenizer,
@@ -111,6 +118,7 @@ def run_dpo(spec: DPOSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
         heldout=summarize_policy(spec, data=data, before=before, after=after),
         untrained=summarize_reference(data, before=before),
         steps=read_trained_steps(run),
+        best_step=best_step,
         started=started,
     )
     report["loss"] = spec.loss_type
@@ -135,9 +143,9 @@ def _train(
     progress: Progress,
     measure: Measure,
     target: Path,
-) -> tuple[dict[str, Any], Settled]:
-    """Train and save into `target`; what `measure` says of the model before its first step (the reference); and the
-    settings. weights: hashes of the base model's files."""
+) -> tuple[dict[str, Any], int | None, Settled]:
+    """Train and save into `target`; what `measure` says of the model before its first step (the reference), the best
+    step, and the settings. weights: hashes of the base model's files."""
     model: Any = _load(base, tokenizer=tokenizer, compute=compute)
     check_positions(model, max_length=spec.max_length)
     before = recall(run, name="untrained", make=lambda: measure(model, phase="measuring the reference"))
@@ -145,18 +153,22 @@ def _train(
     settled, groups, steps = plan_training(
         spec, model=model, compute=compute, groups=groups, pairs=data.train.pairs, run=run
     )
+    held = gather_held(data.held, settled=settled)
     if spec.loss_type != "simpo":
         if settled.weights != "fp32":
             shrink_weights(model)  # the reference rounds as the policy does
-        groups = recall_reference(
-            model,
-            spec=spec,
-            settled=settled,
-            compute=compute,
-            groups=groups,
-            pad_id=tokenizer.pad_token_id,
-            weights=weights,
-            progress=progress,
+        groups, held = (
+            recall_reference(
+                model,
+                spec=spec,
+                settled=settled,
+                compute=compute,
+                groups=wanted,
+                pad_id=tokenizer.pad_token_id,
+                weights=weights,
+                progress=progress,
+            )
+            for wanted in (groups, held)
         )
     adapters = lora_config(spec)
     if adapters is not None:
@@ -165,14 +177,21 @@ def _train(
         model = get_peft_model(model, adapters)
     model.eval()
     training = DPOTraining(
-        model, spec=spec, settled=settled, compute=compute, groups=groups, steps=steps, pad_id=tokenizer.pad_token_id
+        model,
+        spec=spec,
+        settled=settled,
+        compute=compute,
+        groups=groups,
+        steps=steps,
+        pad_id=tokenizer.pad_token_id,
+        held=held,
     )
-    train_to_the_end(training, spec=spec, run=run, progress=progress)
+    best_step = train_to_the_end(training, spec=spec, run=run, progress=progress)
     progress.start("saving")
     training.finish()
     if training.ranks.first:
         save_model(merge_adapters(model), tokenizer=tokenizer, directory=target)
-    return before, settled
+    return before, best_step, settled
 
 
 def prepare_groups(spec: DPOSpec, *, data: TrainingData) -> list[Group]:
@@ -204,11 +223,7 @@ class DPOTraining(Training):
         super().__init__(model, spec=spec, settled=settled, **settings)
 
     def _read(self, groups: Sequence[Group], *, total: float, pairs: int) -> tuple[torch.Tensor, dict[str, Any]]:
-        places, weights, reference = self._tabulate(groups)
-        log_probs, lengths = self.read_log_probs(groups)
-        ratios = log_probs - reference
-        better, worse = places.unbind(1)
-        sides = Sides(ratios[better], ratios[worse], lengths[better], lengths[worse])
+        sides, weights = self._read_sides(groups)
         loss = (weights * self.lose(sides, self.settings)).sum() / total
         with torch.no_grad():
             leads = sides.better - sides.worse
@@ -227,6 +242,20 @@ class DPOTraining(Training):
             "log_ratio_chosen": tallies["better"] / pairs,
             "log_ratio_rejected": tallies["worse"] / pairs,
         }
+
+    def _judge(self, groups: Sequence[Group]) -> tuple[int, dict[str, torch.Tensor]]:
+        """The loss that is trained on, every pair counted once, and the accuracy of the implicit reward."""
+        sides, _ = self._read_sides(groups)
+        right = ((sides.better - sides.worse).sign() + 1) / 2
+        return len(right), {"loss": self.lose(sides, self.settings).double().sum(), "accuracy": right.sum()}
+
+    def _read_sides(self, groups: Sequence[Group]) -> tuple[Sides, torch.Tensor]:
+        """Both sides of some groups' pairs, and the pairs' weights, (pairs,)."""
+        places, weights, reference = self._tabulate(groups)  # sent ahead
+        log_probs, lengths = self.read_log_probs(groups)
+        ratios = log_probs - reference
+        better, worse = places.unbind(1)
+        return Sides(ratios[better], ratios[worse], lengths[better], lengths[worse]), weights
 
     def read_log_probs(self, groups: Sequence[Group]) -> tuple[torch.Tensor, torch.Tensor]:
         """log pi of each completion in nats and its length in tokens, both (responses,), in the order of the groups."""
@@ -267,6 +296,8 @@ def recall_reference(
     way = [settled.packed, settled.weights, compute.device, compute.precision]
     texts = [[group.prompt_length, group.sequences] for group in groups]
     key = hashlib.sha256(json.dumps([dict(weights), way, texts], sort_keys=True).encode()).hexdigest()
+    if not groups:
+        return []
     file = models_directory() / "reference-log-probs" / f"{key}.json"
     ranks = current_ranks()
     if not ranks.from_first(file.is_file):

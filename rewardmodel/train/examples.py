@@ -14,13 +14,21 @@ from transformers import PreTrainedModel
 
 from rewardmodel.chat import EncodedExamples, encode_examples
 from rewardmodel.compute import Compute
-from rewardmodel.contract import InputError, KTOSpec, Message, SFTSpec
+from rewardmodel.contract import KTOSpec, Message, SFTSpec
 from rewardmodel.data import DataError, Example, find_splits, hash_file, read_manifest
 from rewardmodel.generate import Sampling, generate_responses
 from rewardmodel.models import load_policy, read_positions
 from rewardmodel.progress import Progress
+from rewardmodel.ranks import current_ranks
 from rewardmodel.rundir import RunDir
-from rewardmodel.train.common import lora_config, training_arguments
+from rewardmodel.train.common import (
+    count_steps,
+    find_used_splits,
+    lora_config,
+    note_best_step,
+    settle_eval_steps,
+    training_arguments,
+)
 from rewardmodel.train.memory import Estimate, check_memory, estimate_memory
 
 SAMPLE_TOKENS = 128
@@ -49,12 +57,7 @@ def read_example_splits(spec: ExampleSpec, *, read: Callable[[Path], list[Exampl
 
     Raises DataError at the first fault, InputError where early stopping has no validation split.
     """
-    files = find_splits(spec.data)
-    if "validation" in files and not files["validation"].read_bytes().strip():
-        del files["validation"]
-    if spec.early_stopping_patience is not None and "validation" not in files:
-        raise InputError("early_stopping_patience: there is no validation split to watch; add one, or leave it unset")
-    return {name: read(file) for name, file in files.items()}
+    return {name: read(file) for name, file in find_used_splits(spec).items()}
 
 
 def encode_example_splits(
@@ -95,7 +98,7 @@ def example_arguments(
     if data.validation is not None:
         arguments |= {
             "eval_strategy": "steps",
-            "eval_steps": spec.eval_steps,
+            "eval_steps": settle_eval_steps(spec, steps=spec.max_steps or count_steps(spec, n_rows=n_rows)),
             "per_device_eval_batch_size": spec.batch_size,
         }
     if spec.early_stopping_patience is not None:
@@ -115,8 +118,11 @@ def announce_memory(
         checkpointing=spec.activation_checkpointing,
     )
     check_memory(estimate)
-    message = "; ".join(part for part in (estimate.describe(), more) if part)
-    print(f"rewardmodel: {message}", file=sys.stderr)
+    ranks = current_ranks()
+    processes = f"{ranks.size} processes" if ranks.several else ""
+    message = "; ".join(part for part in (estimate.describe(), more, processes) if part)
+    if ranks.first:
+        print(f"rewardmodel: {message}", file=sys.stderr)
     run.write_status(message=message)
     return estimate
 
@@ -181,8 +187,7 @@ def build_example_report(
     known = {row.example.prompt_id for row in data.train.rows}
     shared = len(known & {row.example.prompt_id for row in data.test.rows})
     notes = [f"{shared} prompts of the test split are in the training split too"] if shared else []
-    if best_step is not None and best_step != steps:
-        notes.append(f"training stopped at step {steps}; the weights are those of step {best_step}, the best validated")
+    notes += note_best_step(best_step, steps=steps)
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     return {
         "method": spec.method,

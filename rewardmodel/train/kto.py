@@ -3,7 +3,9 @@
 Rows are token ids before TRL sees them. They are shuffled once, by the seed: TRL reads them in this order in every
 epoch, since the KL term of a batch is estimated from its own prompts and completions paired otherwise. The reference is
 the model before the first step: the base without its adapter (LoRA), or log-probabilities computed beforehand (full).
-LoRA updates are merged at the end, so the result is a plain transformers directory.
+LoRA updates are merged at the end, so the result is a plain transformers directory. Several processes hold the whole
+model each and share out every step (`ranks`); completions are paired within the batches of all of them together. The
+first process alone measures and writes.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, load_from_disk
 from transformers import PreTrainedModel
 from trl import KTOConfig, KTOTrainer
 
@@ -28,6 +30,7 @@ from rewardmodel.likelihood import sum_log_probs
 from rewardmodel.metrics import summarize_labels
 from rewardmodel.models import load_tokenizer, merge_adapters, resolve_model, save_model
 from rewardmodel.progress import Progress
+from rewardmodel.ranks import current_ranks, part, refuse_sharding
 from rewardmodel.rundir import RunDir
 from rewardmodel.trackers import find_trackers
 from rewardmodel.train.common import (
@@ -69,8 +72,10 @@ def run_kto(spec: KTOSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
 
     Raises InputError before any training for data or a model that cannot be used, CancelledError when asked to stop.
     """
+    ranks = current_ranks()
     started = run.read_status()["started_at"]
     progress.start("loading")
+    refuse_sharding()
     find_trackers(spec, run=run)
     compute = resolve_compute(spec.device, precision=spec.precision, threads=spec.threads)
     seed_everything(spec.seed)
@@ -103,6 +108,9 @@ def run_kto(spec: KTOSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
         measure=measure,
         target=target,
     )
+    part()
+    if not ranks.first:
+        return {}
     gc.collect()  # the trainer's optimizer and model, before another model is loaded
     after = measure(load_trained_policy(target, tokenizer=tokenizer, compute=compute), phase="evaluating")
     report = build_example_report(
@@ -152,6 +160,11 @@ def _train(
     )
     before = recall(run, name="untrained", make=lambda: measure(model, phase="measuring the reference"))
     rows = random.Random(spec.seed).sample(data.train.rows, len(data.train.rows))
+    together = spec.batch_size * current_ranks().size
+
+    def share(dataset: Dataset, *, name: str) -> Dataset:
+        return share_dataset(dataset, directory=run.checkpoints / f"{name}-by-{together}")
+
     held = data.validation.rows if data.validation is not None else []
     trainer = EncodedKTOTrainer(
         model=model,
@@ -162,15 +175,16 @@ def _train(
             undesirable_weight=weights[1],
             precompute_ref_log_probs=spec.tuning == "full",
         ),
-        train_dataset=build_dataset(rows, batch_size=spec.batch_size),
-        eval_dataset=build_dataset(held, batch_size=spec.batch_size) if held else None,
+        train_dataset=share(build_dataset(rows, batch_size=together), name="train"),
+        eval_dataset=share(build_dataset(held, batch_size=together), name="validation") if held else None,
         processing_class=tokenizer,
         peft_config=lora_config(spec),
     )
     fit(trainer, run=run, progress=progress, patience=spec.early_stopping_patience)
     best_step = None if spec.early_stopping_patience is None else find_best(trainer.state.log_history)
     progress.start("saving")
-    save_model(merge_adapters(trainer.model), tokenizer=tokenizer, directory=target)
+    if current_ranks().first:
+        save_model(merge_adapters(trainer.model), tokenizer=tokenizer, directory=target)
     return before, best_step, estimate
 
 
@@ -233,6 +247,22 @@ def build_dataset(rows: Sequence[EncodedExample], *, batch_size: int) -> Dataset
             "label": _labels(rows),
         }
     )
+
+
+def share_dataset(dataset: Dataset, *, directory: Path) -> Dataset:
+    """The dataset as all processes read it from one place: TRL keeps the reference's log-probabilities beside it."""
+    ranks = current_ranks()
+    if not ranks.several:
+        return dataset
+
+    def save() -> None:
+        if not directory.is_dir():
+            unfinished = directory.with_name(f".{directory.name}")
+            dataset.save_to_disk(unfinished)
+            unfinished.rename(directory)
+
+    ranks.from_first(save)
+    return load_from_disk(directory)
 
 
 def summarize_rewards(

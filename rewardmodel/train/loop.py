@@ -6,7 +6,9 @@ are divided by the weight of the whole step, so that it does not matter how a st
 (`ranks`): their gradients are added up.
 
 Dropout is off (models stay in evaluation mode), so a step depends on weights and data alone and a resumed run goes on
-exactly. Not here: what is lost.
+exactly. Where there is a validation split it is read in the same way every eval_steps and after the last step
+(`Training.validate`); checkpoints keep what was found, so that a resumed run stops early where it would have stopped.
+Not here: what is lost.
 """
 
 from __future__ import annotations
@@ -47,10 +49,14 @@ from rewardmodel.rundir import RunDir, write_json
 from rewardmodel.trackers import open_board
 from rewardmodel.train.common import (
     TrainingError,
+    find_best,
     find_checkpoint,
+    is_exhausted,
     log_metrics,
+    log_validation,
     read_step,
     seal_checkpoint,
+    settle_eval_steps,
 )
 from rewardmodel.train.settle import Settled, settle
 from rewardmodel.train.sharding import (
@@ -58,6 +64,7 @@ from rewardmodel.train.sharding import (
     gather_weights,
     is_divided,
     join,
+    leave_divided,
     local_part,
     read_sharded,
     shard,
@@ -74,6 +81,11 @@ LoopSpec = RewardSpec | DPOSpec
 def keep_weighty(spec: LoopSpec, *, pairs: Sequence[EncodedPair]) -> list[EncodedPair]:
     """The pairs that count."""
     return [item for item in pairs if item.pair.weight > 0 or spec.pair_weights == "equal"]
+
+
+def gather_held(pairs: Sequence[EncodedPair], *, settled: Settled) -> list[Group]:
+    """The groups of the validation split, none larger than what is read at once; every pair counts 1."""
+    return gather_groups(pairs, most_tokens=settled.batch_tokens)
 
 
 def count_epochs(spec: LoopSpec, *, groups: Sequence[Group]) -> float:
@@ -142,6 +154,8 @@ class Training:
 
     TALLIES: ClassVar[tuple[str, ...]] = ("loss", "pairs")
     """What `_read` counts, summed over the rows of a step."""
+    FIGURES: ClassVar[tuple[str, ...]] = ("loss", "accuracy")
+    """What `_judge` sums over held-out pairs."""
 
     def __init__(
         self,
@@ -155,12 +169,13 @@ class Training:
         pad_id: int,
         share: bool = True,
         optimize: bool = True,
+        held: Sequence[Group] = (),
     ) -> None:
-        """optimize: False to read only."""
+        """optimize: False to read only. held: the groups of the validation split."""
         self.model, self.spec, self.settled, self.compute = model, spec, settled, compute
-        self.groups, self.steps, self.pad_id, self.share = groups, steps, pad_id, share
+        self.groups, self.steps, self.pad_id, self.share, self.held = groups, steps, pad_id, share, held
         self.equal = spec.pair_weights == "equal"
-        self.longest = max(len(ids) for group in groups for ids in group.sequences)
+        self.longest = max(len(ids) for group in [*groups, *held] for ids in group.sequences)
         self.ranks = current_ranks()
         if settled.weights != "fp32" and not (settled.sharded and settled.weights == "mixed"):
             shrink_weights(model)
@@ -179,6 +194,7 @@ class Training:
                 checkpointing=settled.checkpointing,
             )
         self.done = 0
+        self.history: list[dict[str, Any]] = []  # of the validation split: {step, eval_loss, ...}
         self.tokens = 0  # read so far, without filling
         self.tallies = self._new_tallies()
         self.tallied_steps = 0
@@ -213,12 +229,40 @@ class Training:
 
     def _fill_up(self, chosen: Sequence[Group], *, read: Any) -> None:
         """Read something for nothing as often as other processes read more: each reading, all gather the weights."""
-        counts = [len(rows) for rows in self._plan(chosen)]
-        smallest = min(chosen, key=self._count_tokens)
-        for _ in range(max(counts) - counts[self.ranks.rank]):
+        for smallest in self._list_idle(chosen):
             with packed_attention(self.model) if self.settled.packed else contextlib.nullcontext():
                 loss, _ = read([smallest], total=1.0, pairs=1)
                 (0.0 * loss).backward()
+
+    def _list_idle(self, chosen: Sequence[Group]) -> list[Group]:
+        """What this process may read for nothing while others still read: a smallest group, as often as it takes."""
+        counts = [len(rows) for rows in self._plan(chosen)]
+        return [min(chosen, key=self._count_tokens)] * (max(counts) - counts[self.ranks.rank])
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Means over the pairs of the validation split, as the weights are now: {eval_loss, ...}.
+
+        It is read as a step is, without gradients, shared out among the processes.
+        """
+        judge = read_sharded(self.model, self._judge) if self.settled.sharded else self._judge
+        sums = torch.zeros(len(self.FIGURES) + 1, dtype=torch.float64, device=self.compute.device)
+        readings = [[self.held[index] for index in row] for row in self._cut(self.held)]
+        with packed_attention(self.model) if self.settled.packed else contextlib.nullcontext():
+            for together in readings:
+                count, figures = judge(together)
+                sums += torch.stack([torch.full_like(sums[0], count), *(figures[n].double() for n in self.FIGURES)])
+            if self.settled.sharded:
+                for smallest in self._list_idle(self.held):
+                    judge([smallest])
+                leave_divided(self.model)
+        self.ranks.sum(sums)
+        total, *values = sums.tolist()
+        return {f"eval_{name}": value / total for name, value in zip(self.FIGURES, values, strict=True)}
+
+    def _judge(self, groups: Sequence[Group]) -> tuple[int, dict[str, torch.Tensor]]:
+        """How many held-out pairs some groups have, and the sums of FIGURES over them."""
+        raise NotImplementedError
 
     def _read(self, groups: Sequence[Group], *, total: float, pairs: int) -> tuple[torch.Tensor, dict[str, Any]]:
         """What some of a step's groups add to its loss, and to each of the tallies. total: what `_weigh` said of the
@@ -287,8 +331,8 @@ class Training:
     def _find_shape(self) -> Shape | None:
         """One shape for all rows; None where filling up to it would waste more than a tenth."""
         sizes, stretches, copies = [], 1, 1
-        for step in self.steps:
-            chosen = [self.groups[index] for index in step]
+        held = [list(self.held)] if self.held else []
+        for chosen in [*([self.groups[index] for index in step] for step in self.steps), *held]:
             for row in self._cut(chosen):
                 together = [chosen[index] for index in row]
                 tokens = sum(self._size(group) for group in together)
@@ -342,6 +386,7 @@ class Training:
             "tokens": self.tokens,
             "tallies": self.tallies.tolist(),
             "tallied_steps": self.tallied_steps,
+            "history": self.history,
         }
         write_json(directory / "state.json", state)
 
@@ -349,6 +394,7 @@ class Training:
         """Go on from a checkpoint."""
         state = json.loads((directory / "state.json").read_text(encoding="utf-8"))
         self.done, self.tokens, self.tallied_steps = state["done"], state["tokens"], state["tallied_steps"]
+        self.history = state.get("history", [])
         self.tallies = torch.tensor(state["tallies"], dtype=torch.float64, device=self.compute.device)
         device = "cpu" if self.settled.sharded else self.compute.device
         self.optimizer.unpack(load_file(directory / "state.safetensors", device=device), step=self.done)
@@ -463,32 +509,58 @@ def _compute_again(forward: Any, *args: Any, **kwargs: Any) -> Any:
     return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
 
 
-def train_to_the_end(training: Training, *, spec: LoopSpec, run: RunDir, progress: Progress) -> None:
-    """From the last complete checkpoint, if any, to the last step. Raises CancelledError after saving, if asked to."""
+def train_to_the_end(training: Training, *, spec: LoopSpec, run: RunDir, progress: Progress) -> int | None:
+    """From the last complete checkpoint, if any, to the last step, or to where validation has not got better for long
+    enough; the weights are then those of the best validation, and its step is returned.
+
+    Raises CancelledError after saving, if asked to.
+    """
     ranks = training.ranks
     found = ranks.from_first(lambda: find_checkpoint(run))
     run.drop_metrics_after(read_step(found) if found else 0)
     if found:
         training.load(found)
-    total = len(training.steps)
+    total, patience = len(training.steps), spec.early_stopping_patience
+    every = settle_eval_steps(spec, steps=total)
     progress.start("training", total=total, step=training.done)
     board: Any = open_board(spec, run=run) if ranks.first else None
-    while training.done < total:
+    while training.done < total and not is_exhausted(training.history, patience=patience):
         _take_step(training)
         done = training.done
         progress.advance(done)
-        cancelled = ranks.from_first(run.cancel_requested)
         if done in (1, total) or done % spec.logging_steps == 0:
             numbers = training.read_log()
             log_metrics(run, step=done, numbers=numbers)
             if board:
                 board.add(numbers, step=done)
-        if done == total or done % spec.save_steps == 0 or cancelled:
+        if training.held and (done == total or done % every == 0):
+            _validate(training, run=run, board=board)
+        better = patience is not None and bool(training.history) and find_best(training.history) == done
+        ended = done == total or is_exhausted(training.history, patience=patience)
+        cancelled = ranks.from_first(run.cancel_requested)
+        if ended or better or done % spec.save_steps == 0 or cancelled:
             save_checkpoint(training, run=run)
-        if cancelled and done < total:
+        if cancelled and not ended:
             raise CancelledError(f"cancelled at step {done}; the checkpoint is kept")
     if board:
         board.close()
+    if patience is None:
+        return None
+    best = find_best(training.history)
+    if best != training.done:
+        training.load(run.checkpoints / f"checkpoint-{best}")
+    return best
+
+
+def _validate(training: Training, *, run: RunDir, board: Any) -> None:
+    """Add a row to the history, to metrics.jsonl and to the trackers; the status says what is going on."""
+    run.write_status(phase="validating")
+    numbers = training.validate()
+    training.history.append({"step": training.done, **numbers})
+    log_validation(run, step=training.done, numbers=numbers)
+    if board:
+        board.add(numbers, step=training.done)
+    run.write_status(phase="training")
 
 
 def _take_step(training: Training) -> None:
@@ -502,7 +574,8 @@ def _take_step(training: Training) -> None:
 
 
 def save_checkpoint(training: Training, *, run: RunDir) -> None:
-    """Write and seal checkpoints/checkpoint-STEP, and remove the oldest beyond those kept."""
+    """Write and seal checkpoints/checkpoint-STEP, and remove the oldest beyond those kept; the best validated stays
+    where it will be wanted."""
     directory = run.checkpoints / f"checkpoint-{training.done}"
     if training.ranks.first:
         shutil.rmtree(directory, ignore_errors=True)
@@ -511,8 +584,11 @@ def save_checkpoint(training: Training, *, run: RunDir) -> None:
         return
     seal_checkpoint(directory)
     found = sorted(run.checkpoints.glob("checkpoint-*"), key=read_step, reverse=True)
+    stopping = training.spec.early_stopping_patience is not None and training.history
+    best = find_best(training.history) if stopping else None
     for old in found[KEPT_CHECKPOINTS:]:
-        shutil.rmtree(old)
+        if read_step(old) != best:
+            shutil.rmtree(old)
 
 
 def measure_seconds(training: Training, *, steps: int) -> float:

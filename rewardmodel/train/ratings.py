@@ -21,7 +21,7 @@ from rewardmodel.card import write_card
 from rewardmodel.chat import EncodedSplit, encode_conversation
 from rewardmodel.compute import Compute, resolve_compute, seed_everything
 from rewardmodel.contract import RewardSpec
-from rewardmodel.data import DataError, find_splits, hash_file, read_manifest
+from rewardmodel.data import DataError, hash_file, read_manifest
 from rewardmodel.features import read_all
 from rewardmodel.groups import Group, shared_length
 from rewardmodel.models import (
@@ -42,7 +42,9 @@ from rewardmodel.train.common import (
     TrainingData,
     check_positions,
     find_trackers,
+    find_used_splits,
     lora_config,
+    note_best_step,
     read_trained_steps,
     record_provenance,
 )
@@ -84,8 +86,8 @@ def run_ratings(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[st
     find_trackers(spec, run=run)
     compute = resolve_compute(spec.device, precision=spec.precision, threads=spec.threads)
     seed_everything(spec.seed)
-    files = find_splits(spec.data)
-    read = {name: read_ratings(files[name]) for name in ("train", "test")}
+    files = find_used_splits(spec)
+    read = {name: read_ratings(file) for name, file in files.items()}
     base = resolve_model(spec.model)
     tokenizer = load_tokenizer(base)
     splits = {
@@ -105,8 +107,8 @@ def run_ratings(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[st
         base, tokenizer=tokenizer, compute=compute, seed=spec.seed, outputs=len(scales.names)
     )
     check_positions(model, max_length=spec.max_length)
-    settled, model = _train(
-        model, spec=spec, encoded=splits["train"], scales=scales, compute=compute, run=run, progress=progress
+    settled, best_step, model = _train(
+        model, spec=spec, splits=splits, scales=scales, compute=compute, run=run, progress=progress
     )
     target = run.outputs / "model"
     if ranks.first:
@@ -118,6 +120,7 @@ def run_ratings(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[st
     del model
     gc.collect()
     trained = load_reward_model(target, tokenizer=tokenizer, compute=compute)
+    steps = read_trained_steps(run)
     report = {
         "method": spec.method,
         "loss": spec.loss,
@@ -128,14 +131,19 @@ def run_ratings(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[st
         "trained_on": {
             "responses": len(splits["train"].rated),
             "prompts": len({one.prompt_id for one in splits["train"].rated}),
-            "steps": read_trained_steps(run),
+            "steps": steps,
         },
+        "best_step": best_step,
         "simulated": data.manifest.get("simulated") is True,
         "seconds": round(time.time() - started, 1),
         "device": compute.device,
         "precision": compute.precision,
         "settled": settled.to_dict(),
-        "notes": list_notes(splits, scales=scales) + note_template(tokenizer),
+        "notes": [
+            *list_notes(splits, scales=scales),
+            *note_template(tokenizer),
+            *note_best_step(best_step, steps=steps),
+        ],
     }
     write_card(target, report=report, provenance=provenance)
     return report
@@ -145,12 +153,12 @@ def _train(
     model: Any,
     *,
     spec: RewardSpec,
-    encoded: Encoded,
+    splits: Mapping[str, Encoded],
     scales: Scales,
     compute: Compute,
     run: RunDir,
     progress: Progress,
-) -> tuple[Settled, Any]:
+) -> tuple[Settled, int | None, Any]:
     adapters = lora_config(spec)
     if adapters is not None:
         from peft import get_peft_model
@@ -158,16 +166,26 @@ def _train(
         model = get_peft_model(model, adapters)
     model.eval()
     settled, groups, steps = plan_training(
-        spec, model=model, compute=compute, groups=gather_rated(encoded, scales=scales), pairs=[], run=run
+        spec, model=model, compute=compute, groups=gather_rated(splits["train"], scales=scales), pairs=[], run=run
     )
     pad_id = find_parts(model)[0].config.pad_token_id
+    held = gather_rated(splits["validation"], scales=scales) if "validation" in splits else []
+    if held and np.isnan(list_targets(held)).all():
+        raise DataError("data: no response of the validation split is rated on a scale of the training split")
     training = RatingsTraining(
-        model, spec=spec, settled=settled, compute=compute, groups=groups, steps=steps, pad_id=pad_id
+        model,
+        spec=spec,
+        settled=settled,
+        compute=compute,
+        groups=groups,
+        steps=steps,
+        pad_id=pad_id,
+        held=held,
     )
-    train_to_the_end(training, spec=spec, run=run, progress=progress)
+    best_step = train_to_the_end(training, spec=spec, run=run, progress=progress)
     progress.start("saving")
     training.finish()
-    return settled, merge_adapters(model) if current_ranks().first else model
+    return settled, best_step, merge_adapters(model) if current_ranks().first else model
 
 
 def encode_rated(tokenizer: Any, *, rated: Sequence[Rated], max_length: int, name: str) -> Encoded:
@@ -204,17 +222,25 @@ class RatingsTraining(Training):
     """Training by squared error. "loss" in the metrics is about the share of variance that is not explained."""
 
     TALLIES = ("loss", "pairs")
+    FIGURES = ("loss",)
     spec: RewardSpec
 
     def _read(self, groups: Sequence[Group], *, total: float, pairs: int) -> tuple[torch.Tensor, dict[str, Any]]:
+        errors = self._read_errors(groups)
+        loss = errors.square().sum() / total
+        return loss, {"loss": loss, "pairs": torch.full_like(loss, len(errors))}
+
+    def _judge(self, groups: Sequence[Group]) -> tuple[int, dict[str, torch.Tensor]]:
+        """The mean over ratings of the squared error."""
+        return int((~np.isnan(list_targets(groups))).sum()), {"loss": self._read_errors(groups).square().sum()}
+
+    def _read_errors(self, groups: Sequence[Group]) -> torch.Tensor:
+        """(responses, scales), 0 where there is no rating."""
         targets = send(list_targets(groups).astype(np.float32), device=self.compute.device)
         batch = self.build(groups)
         with self.autocast():
-            outputs = find_parts(self.model)[1](read_last(self.model, batch=batch)).float()  # (responses, scales)
-        known = ~targets.isnan()
-        errors = torch.where(known, outputs - torch.nan_to_num(targets), 0.0)
-        loss = errors.square().sum() / total
-        return loss, {"loss": loss, "pairs": torch.full_like(loss, len(targets))}
+            outputs = find_parts(self.model)[1](read_last(self.model, batch=batch)).float()
+        return torch.where(~targets.isnan(), outputs - torch.nan_to_num(targets), 0.0)
 
     def _weigh(self, groups: Sequence[Group]) -> float:
         """How many ratings a step holds."""

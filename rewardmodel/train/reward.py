@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from transformers import PreTrainedModel
 
 from rewardmodel import losses
@@ -59,7 +60,7 @@ from rewardmodel.train.common import (
     recall,
     record_provenance,
 )
-from rewardmodel.train.loop import Training, keep_weighty, plan_training, train_to_the_end
+from rewardmodel.train.loop import Training, gather_held, keep_weighty, plan_training, train_to_the_end
 from rewardmodel.train.settle import Settled
 from rewardmodel.uncertainty import Spread, find_spread, probability_better, save_spread
 
@@ -91,6 +92,7 @@ def run_reward(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[str
 
     target = run.outputs / "model"
     states: torch.Tensor | None = None
+    best_step: int | None = None
     if spec.tuning == "head":
         untrained, fit, states = _fit_head(
             spec,
@@ -104,7 +106,7 @@ def run_reward(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[str
             target=target,
         )
     else:
-        untrained, settled = _train(
+        untrained, best_step, settled = _train(
             spec,
             base=base,
             tokenizer=tokenizer,
@@ -130,6 +132,7 @@ def run_reward(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[str
         heldout=measure(trained, phase="evaluating") if states is None else measure_states(trained, states, data=data),
         untrained=untrained,
         steps=fit["head"]["rounds"] if "head" in fit else read_trained_steps(run),
+        best_step=best_step,
         started=started,
     )
     report["loss"] = spec.loss
@@ -155,8 +158,9 @@ def _train(
     progress: Progress,
     measure: Measure,
     target: Path,
-) -> tuple[dict[str, Any], Settled]:
-    """Train and save into `target`; what `measure` says of the model before its first step; and the settings."""
+) -> tuple[dict[str, Any], int | None, Settled]:
+    """Train and save into `target`; what `measure` says of the model before its first step, the best step, and the
+    settings."""
     model: Any = create_reward_model(base, tokenizer=tokenizer, compute=compute, seed=spec.seed)
     check_positions(model, max_length=spec.max_length)
     if spec.text_weight and is_encoder(model):
@@ -175,14 +179,21 @@ def _train(
         spec, model=model, compute=compute, groups=groups, pairs=data.train.pairs, run=run
     )
     training = RewardTraining(
-        model, spec=spec, settled=settled, compute=compute, groups=groups, steps=steps, pad_id=tokenizer.pad_token_id
+        model,
+        spec=spec,
+        settled=settled,
+        compute=compute,
+        groups=groups,
+        steps=steps,
+        pad_id=tokenizer.pad_token_id,
+        held=gather_held(data.held, settled=settled),
     )
-    train_to_the_end(training, spec=spec, run=run, progress=progress)
+    best_step = train_to_the_end(training, spec=spec, run=run, progress=progress)
     progress.start("saving")
     training.finish()
     if training.ranks.first:
         save_model(merge_adapters(model), tokenizer=tokenizer, directory=target)
-    return untrained, settled
+    return untrained, best_step, settled
 
 
 def _fit_head(
@@ -365,6 +376,16 @@ class RewardTraining(Training):
         """One reward a response, in the order of the groups, float32."""
         batch = self.build(groups)
         return read_rewards(self.model, batch=batch)
+
+    def _judge(self, groups: Sequence[Group]) -> tuple[int, dict[str, torch.Tensor]]:
+        """Log loss (Bradley-Terry's, whatever is trained on) and accuracy, as `evaluate` has them."""
+        batch = self.build(groups)
+        with self.autocast():
+            rewards = read_rewards(self.model, batch=batch)
+        sides = self._tabulate(groups).sides
+        leads = (rewards[sides[:, 0]] - rewards[sides[:, 1]]).double()
+        figures = {"loss": -F.logsigmoid(leads).sum(), "accuracy": ((leads.sign() + 1) / 2).sum()}
+        return len(leads), figures
 
     def _lose_text(
         self, states: torch.Tensor, *, batch: Row | Rectangle, groups: Sequence[Group], pairs: int

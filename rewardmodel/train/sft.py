@@ -2,7 +2,8 @@
 
 Rows are token ids before TRL sees them, with a label for every token that is learned (`chat.encode_example`), so that a
 chat template is applied in one place only. The validation loss is a token's, over all rows at once: TRL's is a mean of
-batch means. LoRA updates are merged at the end, so the result is a plain transformers directory.
+batch means. LoRA updates are merged at the end, so the result is a plain transformers directory. Several processes hold
+the whole model each and share out every step (`ranks`); the first alone measures and writes.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from rewardmodel.likelihood import count_learned, sum_log_probs
 from rewardmodel.metrics import bootstrap_ratio_by_prompt, summarize_losses
 from rewardmodel.models import load_tokenizer, merge_adapters, resolve_model, save_model
 from rewardmodel.progress import Progress
+from rewardmodel.ranks import current_ranks, part, refuse_sharding
 from rewardmodel.rundir import RunDir
 from rewardmodel.trackers import find_trackers
 from rewardmodel.train.common import (
@@ -80,8 +82,10 @@ def run_sft(spec: SFTSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
 
     Raises InputError before any training for data or a model that cannot be used, CancelledError when asked to stop.
     """
+    ranks = current_ranks()
     started = run.read_status()["started_at"]
     progress.start("loading")
+    refuse_sharding()
     find_trackers(spec, run=run)
     compute = resolve_compute(spec.device, precision=spec.precision, threads=spec.threads)
     seed_everything(spec.seed)
@@ -111,6 +115,9 @@ def run_sft(spec: SFTSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
         measure=measure,
         target=target,
     )
+    part()
+    if not ranks.first:
+        return {}
     gc.collect()  # the trainer's optimizer and model, before another model is loaded
     after = measure(load_trained_policy(target, tokenizer=tokenizer, compute=compute), phase="evaluating")
     report = build_example_report(
@@ -162,7 +169,7 @@ def _train(
             packing=spec.packing != "none",
             packing_strategy="bfd",
             shuffle_dataset=False,
-            average_tokens_across_devices=False,
+            average_tokens_across_devices=current_ranks().several,
         ),
         train_dataset=dataset,
         eval_dataset=build_dataset(spec, rows=held) if held else None,
@@ -173,7 +180,8 @@ def _train(
     fit(trainer, run=run, progress=progress, patience=spec.early_stopping_patience)
     best_step = None if spec.early_stopping_patience is None else find_best(trainer.state.log_history)
     progress.start("saving")
-    save_model(merge_adapters(trainer.model), tokenizer=tokenizer, directory=target)
+    if current_ranks().first:
+        save_model(merge_adapters(trainer.model), tokenizer=tokenizer, directory=target)
     return before, best_step, estimate
 
 
@@ -184,8 +192,11 @@ def build_dataset(spec: SFTSpec, *, rows: list[EncodedExample]) -> Dataset:
 
 
 def validation_loss(model: Any, *, rows: list[EncodedExample], compute: Compute) -> float:
-    """Loss a learned token over all rows, in nats."""
-    return float(-sum_log_probs(model, rows=rows, compute=compute).sum() / count_learned(rows).sum())
+    """Loss a learned token over all rows, in nats. Every process reads its share of them."""
+    ranks = current_ranks()
+    own = rows[ranks.rank :: ranks.size]
+    sums = ranks.gather(float(sum_log_probs(model, rows=own, compute=compute).sum()))
+    return -sum(sums) / float(count_learned(rows).sum())
 
 
 def check_packing(model: PreTrainedModel, *, rows: list[EncodedExample]) -> None:

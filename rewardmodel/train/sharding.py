@@ -50,6 +50,13 @@ def read_sharded(model: Any, function: Any) -> Any:
     return lambda *args, **kwargs: model.read_sharded(function, *args, **kwargs)
 
 
+def leave_divided(model: Any) -> None:
+    """Let go of what a reading without a gradient left gathered: what stands outside the blocks."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 def gather_weights(model: Any, *, keep: bool) -> None:
     """Put all weights together again, float32, on the CPU, in the processes that keep them: a plain model, to save.
 

@@ -61,7 +61,7 @@ def train(runs: list[dict[str, Any]]) -> None:
     from rewardmodel.jobs import run_job
     from rewardmodel.ranks import joined_ranks
     from rewardmodel.rundir import ObservedRun, RunDir
-    from rewardmodel.train import loop
+    from rewardmodel.train import common, loop
 
     seal = loop.seal_checkpoint
     for row in runs:
@@ -74,7 +74,7 @@ def train(runs: list[dict[str, Any]]) -> None:
                 if directory.name == f"checkpoint-{at}":
                     run.request_cancel()
 
-            loop.seal_checkpoint = stop
+            loop.seal_checkpoint = common.seal_checkpoint = stop
             outcome = run_job(run, show=False)
             assert outcome == row["outcome"], (outcome, run.read_status())
 

@@ -19,11 +19,11 @@ from safetensors.torch import load_file
 from rewardmodel.contract import InputError, RewardSpec
 from rewardmodel.groups import share_out
 from rewardmodel.jobs import run_job
-from rewardmodel.ranks import Ranks, read_ranks, wants_sharding
+from rewardmodel.ranks import Ranks, read_ranks, refuse_sharding, wants_sharding
 from rewardmodel.rundir import ObservedRun, RunDir
 from tests.rewardmodel.several import ROOT, build_training, find_port, run_in_processes
 from tests.rewardmodel.test_train_reward import build_rankings
-from tests.rewardmodel.tiny import write_rows
+from tests.rewardmodel.tiny import build_pairs, write_rows
 
 MakeSpec = Callable[..., dict[str, Any]]
 CONFIGURATIONS = ROOT / "rewardmodel" / "configs"
@@ -92,27 +92,38 @@ def test_loss_and_gradient_of_two_processes_are_those_of_one(tmp_path: Path, tin
         assert all(torch.allclose(found[key], expected[key], atol=1e-6) for key in found), name
 
 
+WATCH = {"eval_steps": 1, "early_stopping_patience": 2, "warmup_ratio": 0.0}
 CASES: dict[str, dict[str, Any]] = {
     "reward": {"method": "reward", "tuning": "full"},
     "reward-divided": {"method": "reward", "tuning": "full", "sharding": "full", "packing": "packed"},
     "reward-lora-divided": {"method": "reward", "sharding": "full", "batch_tokens": 200},
     "dpo": {"method": "dpo", "tuning": "full"},
     "dpo-divided": {"method": "dpo", "tuning": "full", "sharding": "full", "batch_tokens": 200},
+    "reward-validated": {"method": "reward", "tuning": "full", **WATCH},
+    "reward-validated-divided": {"method": "reward", "sharding": "full", "batch_tokens": 200, **WATCH},
+    "dpo-validated-divided": {"method": "dpo", "tuning": "full", "sharding": "full", "batch_tokens": 200, **WATCH},
     "stopped": {"method": "reward", "tuning": "full"},
-    "stopped-divided": {"method": "reward", "tuning": "full", "sharding": "full"},
+    "stopped-divided": {"method": "reward", "tuning": "full", "sharding": "full", "eval_steps": 1},
 }
 
 
 @pytest.fixture(scope="module")
-def twice(tmp_path_factory: pytest.TempPathFactory, make_spec: MakeSpec) -> dict[str, dict[str, RunDir]]:
+def twice(
+    tmp_path_factory: pytest.TempPathFactory, make_spec: MakeSpec, tiny_data: Path
+) -> dict[str, dict[str, RunDir]]:
     """Each case by two processes and by one; the stopped ones were stopped at step 4 and went on, the divided one in
     one process and undivided."""
     where = tmp_path_factory.mktemp("twice")
+    turned = [row | {"chosen": row["rejected"], "rejected": row["chosen"]} for row in build_pairs(14, seed=7)]
+    held = write_rows(where / "validation.jsonl", [*turned, *build_rankings(1, seed=7)])
+    data = {split: str(tiny_data / f"{split}.jsonl") for split in ("train", "test")} | {"validation": str(held)}
     runs: dict[str, dict[str, RunDir]] = {"two": {}, "one": {}}
     todo = []
     for name, case in CASES.items():
         rate = {"learning_rate": 1e-3} if case["method"] == "reward" else {"learning_rate": 1e-4, "report_samples": 1}
         common = {"max_steps": 6, "logging_steps": 1, "save_steps": 4, **rate, **case}
+        if "eval_steps" in case:
+            common["data"] = data
         for count in ("two", "one"):
             spec = make_spec(**(common if count == "two" else {**common, "sharding": "auto"}))
             runs[count][name] = RunDir(where / f"{name}-{count}").create(spec)
@@ -137,7 +148,7 @@ def test_two_processes_train_as_one_does(twice: dict[str, dict[str, RunDir]], na
     """Every metric of every step (losses and norms to 1e-5) and the saved weights (to 1e-5, from updates of 1e-3)."""
     two, one = twice["two"][name], twice["one"][name]
     ours, theirs = two.read_metrics(), one.read_metrics()
-    assert [row["step"] for row in ours] == [1, 2, 3, 4, 5, 6] == [row["step"] for row in theirs]
+    assert [row["step"] for row in ours] == [row["step"] for row in theirs]
     for mine, other in zip(ours, theirs, strict=True):
         assert {**mine, "time": 0} == pytest.approx({**other, "time": 0}, abs=2e-5, rel=1e-5)
     weights = [load_file(run.outputs / "model" / "model.safetensors") for run in (two, one)]
@@ -217,3 +228,85 @@ def test_a_configuration_for_deepspeed_is_refused_by_our_own_loop(
     assert run_job(run, show=False) == "bad input"
     assert "fsdp2.yaml" in run.read_status()["error"]
     assert RewardSpec(data="-").sharding == "auto"
+
+
+def test_two_processes_stop_early_where_one_does(twice: dict[str, dict[str, RunDir]]) -> None:
+    """Most held-out judgements are turned round, so that learning makes them less likely from the start."""
+    for name in ("reward-validated", "reward-validated-divided", "dpo-validated-divided"):
+        reports = [twice[count][name].read_report() for count in ("two", "one")]
+        assert reports[0]["best_step"] == reports[1]["best_step"]
+        assert reports[0]["trained_on"]["steps"] == reports[1]["trained_on"]["steps"] < 6
+
+
+TRL_CASES = {f"{method}-{tuning}": (method, tuning) for method in ("sft", "kto") for tuning in ("full", "lora")}
+
+
+@pytest.fixture(scope="module")
+def over_trl(tmp_path_factory: pytest.TempPathFactory, make_spec: MakeSpec) -> dict[str, dict[str, RunDir]]:
+    """SFT and KTO by one process with 8 rows a step, and by two with 4 each; the latter also stopped at step 4 and
+    started again, which a single process was refused."""
+    where = tmp_path_factory.mktemp("over-trl")
+    runs: dict[str, dict[str, RunDir]] = {"one": {}, "two": {}, "stopped": {}}
+    first, then = [], []
+    for name, (method, tuning) in TRL_CASES.items():
+        changes = {"epochs": 1.0, "logging_steps": 1, "save_steps": 4, "eval_steps": 3, "report_samples": 1}
+        spec = make_spec(method, tuning=tuning, **changes)
+        for kind in runs:
+            size = 8 if kind == "one" else 4
+            runs[kind][name] = RunDir(where / f"{name}-{kind}").create({**spec, "batch_size": size})
+        row = {"directory": str(runs["stopped"][name].path)}
+        first.append({**row, "outcome": "cancelled", "cancel_at": 4, "port": find_port()})
+        then.append({**row, "outcome": "succeeded", "port": find_port()})
+        then.append({"directory": str(runs["two"][name].path), "outcome": "succeeded", "port": find_port()})
+    run_in_processes("tests.rewardmodel.several:train", size=2, arguments=first)
+    for run in runs["stopped"].values():
+        assert run.read_status()["message"] == "cancelled at step 5; the checkpoint is kept"
+        assert run_job(run, show=False) == "bad input"
+        assert "begun with 2 processes, and is now started with 1" in run.read_status()["error"]
+    run_in_processes("tests.rewardmodel.several:train", size=2, arguments=then)
+    for run in runs["one"].values():
+        assert run_job(run, show=False) == "succeeded", run.read_status()["error"]
+    return runs
+
+
+@pytest.mark.parametrize("name", list(TRL_CASES))
+def test_over_trl_two_processes_train_as_one_does_on_as_many_rows_a_step(
+    over_trl: dict[str, dict[str, RunDir]], name: str
+) -> None:
+    """Losses, validation losses and gradients of all eight steps to 1e-5, weights to 1e-4, from updates of 5e-3."""
+    two, one = over_trl["two"][name], over_trl["one"][name]
+    columns = ("step", "loss", "eval_loss", "grad_norm", "learning_rate", "kl")
+    rows = [[{key: row[key] for key in columns if key in row} for row in run.read_metrics()] for run in (two, one)]
+    assert len(rows[0]) == 11
+    for ours, theirs in zip(*rows, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-5, rel=1e-5)
+    weights = [load_file(run.outputs / "model" / "model.safetensors") for run in (two, one)]
+    assert all(torch.allclose(weights[0][key], weights[1][key], atol=1e-4) for key in weights[1])
+    reports = [run.read_report() for run in (two, one)]
+    assert reports[0]["trained_on"] == reports[1]["trained_on"]
+    assert "; 2 processes" in two.read_status()["message"]
+
+
+@pytest.mark.parametrize("name", list(TRL_CASES))
+def test_over_trl_a_run_of_two_processes_stops_together_and_goes_on_to_the_same_end(
+    over_trl: dict[str, dict[str, RunDir]], name: str
+) -> None:
+    """Both see the request after step 5; from its checkpoint they come to the metrics and weights of the whole run."""
+    stopped, whole = over_trl["stopped"][name], over_trl["two"][name]
+    rows = [[{**row, "time": 0} for row in run.read_metrics()] for run in (stopped, whole)]
+    assert rows[0] == rows[1]
+    weights = [(run.outputs / "model" / "model.safetensors").read_bytes() for run in (stopped, whole)]
+    assert weights[0] == weights[1]
+
+
+def test_divided_weights_are_refused_by_methods_over_trl(
+    tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_sharding({"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"})
+    with pytest.raises(InputError, match=r"data_parallel\.yaml"):
+        refuse_sharding({"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"})
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    for method in ("sft", "kto"):
+        run = RunDir(tmp_path / method).create(make_spec(method))
+        assert run_job(run, show=False) == "bad input"
+        assert "trains a whole model on every device" in run.read_status()["error"]

@@ -2,7 +2,7 @@
 const POLL_EVERY = 2000;
 const COLOURS = ["--series-1", "--series-2", "--series-3", "--series-4", "--series-5", "--series-6"];
 const NOT_CURVES = new Set(["step", "time", "epoch", "num_tokens", "num_input_tokens_seen", "total_flos"]);
-const FIRST = ["loss", "accuracy", "rewards/accuracies", "margin", "rewards/margins"];
+const FIRST = ["loss", "eval_loss", "accuracy", "eval_accuracy", "rewards/accuracies", "margin", "rewards/margins"];
 const MOST = 6;
 
 const holder = document.getElementById("curves");
