@@ -77,7 +77,7 @@ def add_metrics(run: Run, steps: range) -> None:
 
 @pytest.mark.parametrize("language", ["en", "zh-hans"])
 def test_axe_finds_nothing_wrong(open_page: OpenPage, people: dict[str, Membership], language: str) -> None:
-    """On every page, in light and dark; the one for signing in, the gates before ranking and an amendment among them."""
+    """On every page, in light and dark: the one for signing in, the gates before ranking and an amendment are there."""
     ranking = Ranking.objects.filter(annotator=people["annotator"]).get()
     pages = [(people["engineer"], ENGINEER_PAGES), (people["admin"], ADMIN_PAGES), (people["annotator"], ["", "rank/"])]
     pages += [
