@@ -11,12 +11,22 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 CURRENCIES = "$€£¥₹₩₽¢"
-# Ends of numbers that are not units: they say another number.
+# Words behind a number that make it another one, and so are no units.
 NO_UNITS = frozenset(
-    ("k", "k.", "bn", "thousand", "thousands", "million", "millions", "billion", "billions", "hundred", "dozen")
-)
-# Directly behind a number, any other single letter is rather a variable.
-SHORT_UNITS = frozenset("mgshlLAVWNJKCF°")
+    (
+        "k", "bn", "thousand", "thousands", "million", "millions", "billion", "billions", "hundred", "dozen",
+        "point", "and", "or", "to", "plus", "minus", "times", "over", "divided", "squared", "cubed", "mod",
+        "pi", "sqrt", "sin", "cos", "tan", "log", "exp",
+    )
+)  # fmt: skip
+# Units that are short, or stand directly behind the number; other letters there are rather variables.
+SHORT_UNITS = frozenset(
+    (
+        "m", "cm", "mm", "km", "ft", "in", "g", "kg", "mg", "lb", "lbs", "oz", "s", "ms", "min", "h", "hr",
+        "hrs", "l", "L", "ml", "mL", "V", "W", "A", "J", "N", "mph", "km/h", "m/s", "°", "°C", "°F", "am", "pm",
+        "st", "nd", "rd", "th",
+    )
+)  # fmt: skip
 DIGITS = r"(?:\d{1,3}(?:,\d{2,3})*,\d{3}|\d{1,3}(?:[ ]\d{3})+|\d+)(?:\.\d*)?|\.\d+"
 NUMBER = re.compile(
     rf"""
@@ -24,9 +34,9 @@ NUMBER = re.compile(
     (?: (?:(?P<whole>\d+)\s+)?(?P<top>\d{{1,30}})\s*/\s*(?P<bottom>\d{{1,30}})
       | (?P<decimal>{DIGITS})(?P<exponent>[eE][-+]?\d{{1,3}})?
     )
-    \s*[{CURRENCIES}]?
+    (?:\s*[{CURRENCIES}])?
     (?P<percent>\s*%|\s*(?:percent|per\scent)\b)?
-    (?P<unit>\s*[A-Za-z°][\w°²³/.-]*(?:\s+[A-Za-z][\w-]*){{0,3}})?
+    (?P<unit>\s*[A-Za-z°][A-Za-z/-]*[23²³]?(?:\s+[A-Za-z][A-Za-z-]*){{0,3}})?
     """,
     re.VERBOSE,
 )
@@ -106,4 +116,11 @@ def _is_unit(unit: str | None) -> bool:
     if unit is None:
         return True
     first = unit.split()[0]
-    return first.lower() not in NO_UNITS and (len(first) > 1 or first in SHORT_UNITS)
+    if first.rstrip("23²³") in SHORT_UNITS:
+        return True
+    return (
+        unit[0].isspace()
+        and first.replace("-", "").replace("/", "").isalpha()
+        and len(first) > 2
+        and first.lower() not in NO_UNITS
+    )

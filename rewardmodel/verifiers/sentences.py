@@ -21,7 +21,7 @@ ABBREVIATIONS = (
     "ch", "vol", "pp", "ed", "eds", "ca",
 )  # fmt: skip
 STARTERS = (
-    "the", "a", "an", "he", "she", "it", "we", "they", "i", "you", "this", "that", "these", "those", "in", "on", "at",
+    "the", "he", "she", "it", "we", "they", "you", "this", "that", "these", "those", "in", "on", "at",
     "but", "and", "however", "there", "if", "when",
 )  # fmt: skip
 
