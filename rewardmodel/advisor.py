@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from rewardmodel.contract import SpecError, unknown_name
+from rewardmodel.contract import SpecError, name_nearest
 from rewardmodel.metrics import wilson_interval
 
 METHODS = ("sft", "rft", "rlhf")
@@ -133,7 +133,7 @@ class Thresholds:
         kinds = {item.name: float if item.type == "float" else int for item in fields(cls)}
         for name, value in mapping.items():
             if name not in kinds:
-                raise SpecError(f"threshold {unknown_name(name, tuple(kinds))}")
+                raise SpecError(f"threshold {name_nearest(name, tuple(kinds))}")
             whole = kinds[name] is int
             if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
                 raise SpecError(f"{name}: expected {'a whole number' if whole else 'a number'}, got {value!r}")

@@ -1,4 +1,4 @@
-"""The command line: train, run, evaluate, evaluate-policy, score, generate.
+"""The command line: train, run, evaluate, evaluate-policy, score, generate, verify.
 
 Exit codes: 0 done, 1 failed, 2 bad spec, data or model, 3 another process works on the directory, 4 cancelled.
 The progress bar goes to stderr, results to stdout.
@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -88,6 +88,8 @@ def build_parser() -> argparse.ArgumentParser:
     generate.add_argument("--top-p", type=float, default=0.95)
     generate.add_argument("--seed", type=int, default=0)
     generate.set_defaults(command=_generate)
+
+    _add_verify(commands)
     return parser
 
 
@@ -121,6 +123,20 @@ def _add_evaluate_policy(commands: Any) -> None:
     policy.add_argument("--seed", type=int, default=0)
     _add_report_arguments(policy)
     policy.set_defaults(command=_evaluate_policy)
+
+
+def _add_verify(commands: Any) -> None:
+    verify = commands.add_parser("verify", help="whether responses are right, by program: {prompt, response, verifier}")
+    verify.add_argument("data", metavar="DATA.jsonl", type=Path)
+    verify.add_argument("--out", type=Path, metavar="FILE", help="the rows, each with its verdict, as JSONL")
+    verify.add_argument("--json", action="store_true", help="one JSON object on the last line")
+    verify.add_argument("--workers", type=int, help="processes that check; unset: one a core")
+    verify.add_argument("--reward-model", metavar="MODEL", help="the model of verifiers of kind reward")
+    verify.add_argument(
+        "--allow-python", action="append", default=[], metavar="NAME[=MODULE:FUNCTION]",
+        help="a verifier of kind python that rows may name: an installed one, or this function; may be repeated",
+    )  # fmt: skip
+    verify.set_defaults(command=_verify)
 
 
 def _add_report_arguments(command: argparse.ArgumentParser) -> None:
@@ -394,6 +410,35 @@ def _generate(arguments: argparse.Namespace) -> int:
             for response in responses
         ],
     )
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    if arguments.workers is not None and arguments.workers < 1:
+        raise InputError(f"--workers: must be at least 1, got {arguments.workers}")
+    from rewardmodel.progress import Progress
+    from rewardmodel.verifiers.functions import allow_functions
+    from rewardmodel.verifiers.registry import Permissions
+    from rewardmodel.verifiers.rows import read_items, summarize_verdicts, verify_items
+
+    permissions = Permissions(
+        functions=allow_functions(tuple(arguments.allow_python)), reward_model=arguments.reward_model
+    )
+    started = time.perf_counter()
+    items = read_items(arguments.data, permissions=permissions)
+    with Progress() as progress:
+        verdicts = verify_items(items, permissions=permissions, workers=arguments.workers, progress=progress)
+    if arguments.out:
+        rows = [{**item.row, "verdict": asdict(verdict)} for item, verdict in zip(items, verdicts, strict=True)]
+        _write_rows(arguments.out, rows)
+    figures = summarize_verdicts(items, verdicts=verdicts, seconds=time.perf_counter() - started)
+    if arguments.json:
+        print(json.dumps(figures, ensure_ascii=False))
+    else:
+        low, high = figures["interval"]
+        print(f"{figures['passed']} of {figures['total']} pass ({low:.3f} to {high:.3f})")
+        for kind, counts in figures["by_kind"].items():
+            print(f"{kind}: {counts['passed']} of {counts['total']}")
     return 0
 
 

@@ -15,7 +15,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NotRequired, TypedDict, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, NotRequired, TypedDict, TypeVar, Union, get_args, get_origin, get_type_hints
 
 METHODS = ("reward", "sft", "dpo", "kto", "ppo", "generate", "score")
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
@@ -55,7 +55,7 @@ class SpecError(InputError):
     """A spec that cannot be run; the message names the field."""
 
 
-def _setting(
+def setting(
     default: Any = dataclasses.MISSING,
     *,
     help: str,
@@ -67,6 +67,9 @@ def _setting(
     """A dataclass field whose metadata carries its help and its range (`above` is exclusive)."""
     metadata = {"help": help, "minimum": minimum, "maximum": maximum, "above": above, "choices": choices}
     return field(default=default, metadata=metadata)
+
+
+_setting = setting  # the fields of this module
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +86,7 @@ class _Spec:
     threads: int | None = _setting(None, minimum=1, maximum=1024, help="CPU threads of torch; unset: torch decides.")
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for item in dataclasses.fields(self):
-            value = _check_type(item.name, getattr(self, item.name), expected=hints[item.name])
-            _check_range(item.name, value, limits=item.metadata)
-            object.__setattr__(self, item.name, value)
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -527,6 +526,7 @@ class ScoreSpec(_Spec):
 
 Spec = Union[RewardSpec, SFTSpec, DPOSpec, KTOSpec, PPOSpec, GenerateSpec, ScoreSpec]  # noqa: UP007 (a runtime alias, read by get_args)
 SPECS: dict[str, type[Spec]] = {kind.method: kind for kind in get_args(Spec)}
+Settings = TypeVar("Settings")
 
 
 def parse_spec(mapping: Mapping[str, Any]) -> Spec:
@@ -538,16 +538,36 @@ def parse_spec(mapping: Mapping[str, Any]) -> Spec:
         raise SpecError(f"a spec is a mapping of settings, not {type(mapping).__name__}")
     method = mapping.get("method")
     if not isinstance(method, str) or method not in SPECS:
-        raise SpecError(f"method: {unknown_name(str(method), METHODS)}")
+        raise SpecError(f"method: {name_nearest(str(method), METHODS)}")
     settings = {key: value for key, value in mapping.items() if key != "method"}
-    known = {item.name: item for item in dataclasses.fields(SPECS[method])}
+    return build_settings(SPECS[method], settings=settings, owner=f"method {method}")
+
+
+def build_settings(kind: type[Settings], *, settings: Mapping[str, Any], owner: str) -> Settings:
+    """The dataclass of these settings; its fields are made by `setting`, and `check_settings` checks their values.
+
+    owner: whose settings they are, for messages. Raises SpecError for an unknown key or a missing one.
+    """
+    known = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key in settings:
         if key not in known:
-            raise SpecError(f"{unknown_name(str(key), tuple(known))} (method {method})")
+            raise SpecError(f"{name_nearest(str(key), tuple(known))} ({owner})")
     missing = [name for name, item in known.items() if item.default is dataclasses.MISSING and name not in settings]
     if missing:
-        raise SpecError(f"{missing[0]}: required by method {method}: {known[missing[0]].metadata['help']}")
-    return SPECS[method](**settings)
+        raise SpecError(f"{missing[0]}: required by {owner}: {known[missing[0]].metadata['help']}")
+    return kind(**settings)
+
+
+def check_settings(settings: Any) -> None:
+    """Check type and range of every field of a frozen dataclass made by `setting`. Raises SpecError naming the field.
+
+    Numbers and lists become what the field wants: an int becomes a float, a list a tuple.
+    """
+    hints = get_type_hints(type(settings))
+    for item in dataclasses.fields(settings):
+        value = _check_type(item.name, getattr(settings, item.name), expected=hints[item.name])
+        _check_range(item.name, value, limits=item.metadata)
+        object.__setattr__(settings, item.name, value)
 
 
 def spec_to_dict(spec: Spec) -> dict[str, Any]:
@@ -572,7 +592,7 @@ class FieldDescription:
 def describe_fields(method: str) -> list[FieldDescription]:
     """Every setting of a method in the order of its dataclass. Raises SpecError for an unknown method."""
     if method not in SPECS:
-        raise SpecError(f"method: {unknown_name(method, METHODS)}")
+        raise SpecError(f"method: {name_nearest(method, METHODS)}")
     hints = get_type_hints(SPECS[method])
     return [_describe(item, hint=hints[item.name]) for item in dataclasses.fields(SPECS[method])]
 
@@ -592,7 +612,7 @@ def _describe(item: dataclasses.Field[Any], *, hint: Any) -> FieldDescription:
     )
 
 
-def unknown_name(name: str, known: tuple[str, ...]) -> str:
+def name_nearest(name: str, known: tuple[str, ...]) -> str:
     """The sentence for a name that is not known, with the nearest that is."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
@@ -636,7 +656,7 @@ def _is_plain_text(text: str) -> bool:
 def _check_range(name: str, value: Any, *, limits: Mapping[str, Any]) -> None:
     choices = limits["choices"]
     if choices is not None and value is not None and value not in choices:
-        raise SpecError(f"{name}: {unknown_name(str(value), choices)}")
+        raise SpecError(f"{name}: {name_nearest(str(value), choices)}")
     if isinstance(value, str) and not value.strip():
         raise SpecError(f"{name}: must not be empty")
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -654,7 +674,7 @@ def _check_range(name: str, value: Any, *, limits: Mapping[str, Any]) -> None:
 def _check_splits(data: Mapping[str, Any]) -> None:
     for split, path in data.items():
         if split not in SPLITS:
-            raise SpecError(f"data: {unknown_name(str(split), SPLITS)}")
+            raise SpecError(f"data: {name_nearest(str(split), SPLITS)}")
         if not isinstance(path, str) or not path.strip():
             raise SpecError(f"data.{split}: expected a file name, got {path!r}")
     for split in ("train", "test"):
@@ -668,7 +688,7 @@ def _check_trackers(trackers: str | tuple[Any, ...]) -> tuple[str, ...]:
     checked = []
     for name in names:
         if not isinstance(name, str) or name.strip() not in TRACKERS:
-            raise SpecError(f"trackers: {unknown_name(str(name).strip(), TRACKERS)}")
+            raise SpecError(f"trackers: {name_nearest(str(name).strip(), TRACKERS)}")
         checked.append(name.strip())
     return tuple(dict.fromkeys(checked))
 
@@ -678,7 +698,7 @@ def _check_margins(margins: Mapping[Any, Any]) -> dict[str, float]:
     checked = {}
     for strength, margin in margins.items():
         if str(strength) not in STRENGTHS:
-            raise SpecError(f"margins: {unknown_name(str(strength), STRENGTHS)}")
+            raise SpecError(f"margins: {name_nearest(str(strength), STRENGTHS)}")
         if isinstance(margin, bool) or not isinstance(margin, int | float) or not math.isfinite(margin) or margin < 0:
             raise SpecError(f"margins.{strength}: expected a number of at least 0, got {margin!r}")
         checked[str(strength)] = float(margin)

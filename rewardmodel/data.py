@@ -1,4 +1,4 @@
-"""Reading and checking JSONL: preference pairs, rankings, prompts to answer, responses to score.
+"""Reading and checking JSONL: preference pairs, rankings, prompts to answer, responses to score or to verify.
 
 Every fault names file, line and field. Nothing is repaired: a row is as TRL's formats allow or it is refused.
 Pairs may come as messages or as strings, with the prompt apart or (implicit) as the beginning both sides share.
@@ -12,13 +12,15 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from rewardmodel.contract import SPLITS, InputError, Message
 from rewardmodel.rankings import comparisons_of
+
+Verifier = TypeVar("Verifier")
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -103,6 +105,16 @@ class ResponseItem:
     response_id: str
     prompt: list[Message]
     response: list[Message]
+    row: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class VerifiableItem(Generic[Verifier]):
+    """One response, and what verifies it; `row` is the row as it was read."""
+
+    prompt: list[Message]
+    response: str
+    verifier: Verifier
     row: dict[str, Any]
 
 
@@ -245,6 +257,32 @@ def read_responses(path: str | Path) -> list[ResponseItem]:
     if not items:
         raise DataError(f"{file} holds no rows")
     return list(items.values())
+
+
+def read_verifiable(path: str | Path, *, parse_verifier: Callable[[Any], Verifier]) -> list[VerifiableItem[Verifier]]:
+    """The responses of a file with their verifiers. Raises DataError for a bad row or verifier, or an empty file."""
+    file = Path(path)
+    items = []
+    for line, row in read_rows(file):
+        place = _Place(file, line)
+        prompt = parse_turns(row.get("prompt"), role="user", field="prompt", place=place)
+        response = _read_response(row.get("response"), place=place)
+        if row.get("verifier") is None:
+            raise place.fault("verifier", "missing")
+        try:
+            items.append(VerifiableItem(prompt, response, parse_verifier(row["verifier"]), row))
+        except InputError as error:
+            raise place.fault("verifier", str(error)) from None
+    if not items:
+        raise DataError(f"{file} holds no rows")
+    return items
+
+
+def _read_response(value: Any, *, place: _Place) -> str:
+    """The words of a response, which may be empty: a model that says nothing has answered too."""
+    if value == "":
+        return ""
+    return text_of(parse_turns(value, role="assistant", field="response", place=place))
 
 
 def read_examples(path: str | Path) -> list[Example]:
