@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import marshal
+import math
 import os
 import platform
 import secrets
@@ -156,7 +157,7 @@ def _build_script(limits: Limits, *, uid: int, tasks: int | None = None) -> list
     numbers = (
         uid,
         limits.memory_mb * 2**20,
-        max(1, round(limits.seconds + 0.5)),
+        math.ceil(limits.seconds) + 1,  # of CPU; the clock comes first where one thread works
         limits.files_mb * 2**20,
         limits.open_files,
         limits.threads + 2 if tasks is None else tasks,  # bubblewrap's own process, and the first thread
