@@ -55,7 +55,7 @@ NETWORK = [
     Escape("udp", _SOCKET + "s = socket.socket(type=socket.SOCK_DGRAM); s.sendto(b'x', ('1.1.1.1', 53)); escaped()"),
     Escape("dns", _SOCKET + "socket.getaddrinfo('example.com', 80); escaped()"),
     Escape("http-metadata", "import urllib.request as u\nu.urlopen('http://169.254.169.254/', timeout=1); escaped()"),
-    Escape("unix-abstract", _SOCKET + "s = socket.socket(socket.AF_UNIX); s.connect('\\0@PID@-canary'); escaped()"),
+    Escape("unix-abstract", _SOCKET + "s = socket.socket(socket.AF_UNIX); s.connect('\\x00@UNIX@'); escaped()"),
     Escape("netlink", _SOCKET + "socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0); escaped()"),
     Escape("raw-packets", _SOCKET + "socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0); escaped()"),
     Escape("vsock", _SOCKET + "socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM); escaped()"),
@@ -80,7 +80,7 @@ FILES = [
     Escape("write-library", "open(os.__file__, 'a').write('#'); escaped()"),
     Escape("write-dev", "open('/dev/written', 'w').write('x'); escaped()"),
     Escape("write-dev-shm", "open('/dev/shm/written', 'w').write('x'); escaped()"),
-    Escape("symlink-out", "os.symlink('@DATA@/canary', '/tmp/link'); tell('/tmp/link')"),
+    Escape("symlink-out", "os.symlink('@DATA@/canary', '/tmp/link-@PID@'); tell('/tmp/link-@PID@')"),
     Escape("hardlink-out", "os.link('@DATA@/canary', '/tmp/hard'); tell('/tmp/hard')"),
     Escape("hardlink-library", "os.link(os.__file__, '/tmp/hard'); escaped()"),
     Escape("dots-out", "tell('/tmp/' + '../' * 40 + '@DATA@/canary')"),
@@ -271,7 +271,7 @@ class Canaries:
         (self.places["CHECKOUT"] / "rewardmodel" / "contract.py").write_text("")
         self._tcp = socket.create_server(("127.0.0.1", 0))
         self._unix = socket.socket(socket.AF_UNIX)
-        self._unix.bind(f"\0{os.getpid()}-canary")
+        self._unix.bind(f"\0{root.name}")
         self._unix.listen()
         for server in (self._tcp, self._unix):
             server.setblocking(False)
@@ -282,11 +282,13 @@ class Canaries:
         del os.environ["PREFEREE_CANARY"]
         self._tcp.close()
         self._unix.close()
+        Path(f"/tmp/link-{os.getpid()}").unlink(missing_ok=True)  # what the corpus left where nothing isolated it
         self._folder.cleanup()
 
     def fill_in(self, escape: Escape) -> str:
         words = {name: str(place) for name, place in self.places.items()}
         words |= {"PORT": str(self._tcp.getsockname()[1]), "PID": str(os.getpid()), "SECRET": SECRET}
+        words["UNIX"] = Path(self._folder.name).name
         program = PRELUDE + escape.program + "\n"
         for name, word in words.items():
             program = program.replace(f"@{name}@", word)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rewardmodel.rundir import RunDir
+from rewardmodel.sandbox import Limits, Sandbox, SandboxUnavailable
 from tests.rewardmodel.tiny import build_data, build_examples, build_labelled, build_tiny_model, write_rows
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -78,3 +79,26 @@ def dpo_run(tmp_path_factory: pytest.TempPathFactory, make_spec: Callable[..., d
     run = RunDir(tmp_path_factory.mktemp("runs") / "dpo").create(make_spec("dpo", report_samples=2))
     assert run_job(run, show=False) == "succeeded", run.read_status()["error"]
     return run
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Sandbox]:
+    """Isolated; where nothing isolates the tests are skipped, or fail where REQUIRE_SANDBOX=1."""
+    with _open_sandbox(Limits()) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def hasty_sandbox() -> Iterator[Sandbox]:
+    """Gives a program two seconds."""
+    with _open_sandbox(Limits(seconds=2.0)) as made:
+        yield made
+
+
+def _open_sandbox(limits: Limits) -> Sandbox:
+    try:
+        return Sandbox(limits=limits)
+    except SandboxUnavailable as error:
+        if os.environ.get("REQUIRE_SANDBOX") == "1":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
