@@ -136,6 +136,10 @@ def _add_verify(commands: Any) -> None:
         "--allow-python", action="append", default=[], metavar="NAME[=MODULE:FUNCTION]",
         help="a verifier of kind python that rows may name: an installed one, or this function; may be repeated",
     )  # fmt: skip
+    verify.add_argument(
+        "--unsafe-without-sandbox", action="store_true",
+        help="run model-written code where nothing isolates it: it can read, write and send what you can",
+    )  # fmt: skip
     verify.set_defaults(command=_verify)
 
 
@@ -422,7 +426,9 @@ def _verify(arguments: argparse.Namespace) -> int:
     from rewardmodel.verifiers.rows import read_items, summarize_verdicts, verify_items
 
     permissions = Permissions(
-        functions=allow_functions(tuple(arguments.allow_python)), reward_model=arguments.reward_model
+        functions=allow_functions(tuple(arguments.allow_python)),
+        reward_model=arguments.reward_model,
+        unsafe_code=arguments.unsafe_without_sandbox,
     )
     started = time.perf_counter()
     items = read_items(arguments.data, permissions=permissions)
@@ -432,6 +438,9 @@ def _verify(arguments: argparse.Namespace) -> int:
         rows = [{**item.row, "verdict": asdict(verdict)} for item, verdict in zip(items, verdicts, strict=True)]
         _write_rows(arguments.out, rows)
     figures = summarize_verdicts(items, verdicts=verdicts, seconds=time.perf_counter() - started)
+    if arguments.unsafe_without_sandbox:
+        figures["isolated"] = False
+        print("rewardmodel: code was run without isolation", file=sys.stderr)
     if arguments.json:
         print(json.dumps(figures, ensure_ascii=False))
     else:

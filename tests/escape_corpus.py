@@ -107,7 +107,9 @@ FILES = [
     Escape("shell", "os.execv('/bin/sh', ['sh', '-c', 'echo ESCAPED'])"),
     Escape("import-settings", "sys.path.insert(0, '@CHECKOUT@'); import config.settings; escaped()"),
     Escape("import-library", "sys.path.insert(0, '@CHECKOUT@'); import rewardmodel.contract; escaped()"),
-    Escape("import-packages", "sys.path.append(os.path.dirname(os.__file__) + '/site-packages')\nimport pip; escaped()"),
+    Escape(
+        "import-packages", "sys.path.append(os.path.dirname(os.__file__) + '/site-packages')\nimport pip; escaped()"
+    ),
 ]
 
 SECRETS = [
@@ -130,7 +132,9 @@ SECRETS = [
         "inherited-descriptors",
         "for fd in range(3, 1024):\n try: os.fstat(fd); escaped(fd)\n except OSError: pass",
     ),
-    Escape("reply-descriptor", "for fd in range(3, 64):\n try: os.write(fd, b'{}'); escaped(fd)\n except OSError: pass"),
+    Escape(
+        "reply-descriptor", "for fd in range(3, 64):\n try: os.write(fd, b'{}'); escaped(fd)\n except OSError: pass"
+    ),
     Escape("keyring", "import ctypes\nsucceeds('keyctl', 0, -3, 1)"),
     Escape("add-key", "succeeds('add_key', b'user', b'k', b'v', 1, -3)"),
     Escape("request-key", "succeeds('request_key', b'user', b'k', None, -3)"),
@@ -212,7 +216,10 @@ GREED = [
     ),
     Escape("memory", "x = bytearray(2**31); escaped()"),
     Escape("memory-bit-by-bit", "x = []\nwhile True:\n x.append(bytearray(2**20))\n if len(x) > 600: escaped(); break"),
-    Escape("memory-in-processes", "for _ in range(20):\n if os.fork() == 0: x = bytearray(3 * 10**8); time.sleep(9)\nescaped()"),
+    Escape(
+        "memory-in-processes",
+        "for _ in range(20):\n if os.fork() == 0: x = bytearray(3 * 10**8); time.sleep(9)\nescaped()",
+    ),
     Escape("memory-locked", "import ctypes\nif ctypes.CDLL(None).mlockall(3) == 0: escaped()"),
     Escape("memory-mapped-file", "import mmap\nm = [mmap.mmap(-1, 2**28) for _ in range(8)]; escaped()"),
     Escape("flood-stdout", "while True: os.write(1, b'x' * 65536)", _UNTIL_IT_BREAKS),
@@ -243,9 +250,16 @@ GREED = [
 PAIRS = [
     Escape("leave-a-file", "open('/tmp/left', 'w').write('x')\nos.utime('/tmp/left')"),
     Escape("find-the-file", "if os.listdir('/tmp'): escaped(os.listdir('/tmp'))"),
-    Escape("poison-builtins", "import builtins, json\nbuiltins.poisoned = json.poisoned = True\nbuiltins.print = lambda *a: None"),
-    Escape("find-the-poison", "import json\nif hasattr(json, 'poisoned') or hasattr(__builtins__, 'poisoned'): escaped()"),
-    Escape("poison-the-cache", "open(os.path.dirname(os.__file__) + '/__pycache__/x.pyc', 'wb').write(b'x'); escaped()"),
+    Escape(
+        "poison-builtins",
+        "import builtins, json\nbuiltins.poisoned = json.poisoned = True\nbuiltins.print = lambda *a: None",
+    ),
+    Escape(
+        "find-the-poison", "import json\nif hasattr(json, 'poisoned') or hasattr(__builtins__, 'poisoned'): escaped()"
+    ),
+    Escape(
+        "poison-the-cache", "open(os.path.dirname(os.__file__) + '/__pycache__/x.pyc', 'wb').write(b'x'); escaped()"
+    ),
     Escape("find-others", "if len([p for p in os.listdir('/proc') if p.isdigit()]) > 2: escaped()"),
 ]
 

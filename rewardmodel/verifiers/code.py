@@ -98,13 +98,11 @@ class CodeSpec:
 
 def parse_code_spec(mapping: Mapping[str, Any]) -> CodeSpec:
     """The spec of a row. Raises SpecError, naming the field."""
-    _check_keys(mapping, known={"kind", "language", "tests"}, place="verifier")
-    if mapping.get("kind") != "code":
-        raise SpecError(f"verifier.kind: expected code, found {mapping.get('kind')!r}")
+    _check_keys(mapping, known={"kind", "language", "tests"}, place="")
     if mapping.get("language", "python") != "python":
-        raise SpecError(f"verifier.language: only python can be run, found {mapping['language']!r}")
-    tests = _read_list(mapping, "tests", kind=Mapping, place="verifier")
-    return CodeSpec(tuple(_parse_tests(test, place=f"verifier.tests[{i}]") for i, test in enumerate(tests)))
+        raise SpecError(f"language: only python can be run, found {mapping['language']!r}")
+    tests = _read_list(mapping, "tests", kind=Mapping, place="")
+    return CodeSpec(tuple(_parse_tests(test, place=f"tests[{i}]") for i, test in enumerate(tests)))
 
 
 def _parse_tests(test: Mapping[str, Any], *, place: str) -> Cases | Asserts | Exchanges:
@@ -240,24 +238,28 @@ def _parse_python(source: str, *, place: str) -> ast.Module:
         raise SpecError(f"{place}: no Python: {error}") from None
 
 
+def _at(place: str, name: str) -> str:
+    return f"{place}.{name}" if place else name
+
+
 def _check_keys(mapping: Mapping[str, Any], *, known: set[str], place: str) -> None:
     for key in mapping:
         if key not in known:
-            raise SpecError(f"{place}.{key}: unknown; known are {', '.join(sorted(known))}")
+            raise SpecError(f"{_at(place, key)}: unknown; known are {', '.join(sorted(known))}")
 
 
 def _read_list(mapping: Mapping[str, Any], name: str, *, kind: type, place: str) -> list[Any]:
     items = mapping.get(name)
     if not isinstance(items, list | tuple) or not items or not all(isinstance(item, kind) for item in items):
         what = "texts" if kind is str else "mappings"
-        raise SpecError(f"{place}.{name}: expected a list of {what}, found {_show(items)}")
+        raise SpecError(f"{_at(place, name)}: expected a list of {what}, found {_show(items)}")
     return list(items)
 
 
 def _read_text(mapping: Mapping[str, Any], name: str, *, place: str, default: str | None = None) -> str:
     text = mapping.get(name, default)
     if not isinstance(text, str):
-        raise SpecError(f"{place}.{name}: expected a text, found {_show(text)}")
+        raise SpecError(f"{_at(place, name)}: expected a text, found {_show(text)}")
     return text
 
 

@@ -11,13 +11,17 @@ What a data row may not decide by itself (which code runs, which model is loaded
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rewardmodel.contract import InputError, Message, SpecError, name_nearest
+from rewardmodel.contract import Message, SpecError, name_nearest
+from rewardmodel.sandbox import Sandbox
+from rewardmodel.verifiers.code import parse_code_spec, verify_code
 from rewardmodel.verifiers.constraints import check_constraints, parse_constraints, prepare_constraints
 from rewardmodel.verifiers.functions import check_function, load_call, parse_function
 from rewardmodel.verifiers.logic import check_logic, parse_logic, prepare_logic
@@ -31,10 +35,12 @@ MOST_REPEATS = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Permissions:
-    """What the one who runs the checks allows: functions by name (`allow_functions`), and a reward model."""
+    """What the one who runs the checks allows: functions by name (`allow_functions`), a reward model, and whether
+    model-written code may run where nothing isolates it."""
 
     functions: Mapping[str, str] = field(default_factory=dict)
     reward_model: str | None = None
+    unsafe_code: bool = False
 
 
 NOTHING = Permissions()
@@ -97,7 +103,7 @@ def parse_verifier(mapping: Any, *, permissions: Permissions = NOTHING) -> Verif
 
 def _parse_kind(kind: str, *, settings: Mapping[str, Any], permissions: Permissions) -> Any:
     if kind == "code":
-        raise InputError("kind: code is not installed here: checks of model-written code need the sandbox")
+        return parse_code_spec(settings)
     if kind == "reward":
         return parse_reward(settings, model=permissions.reward_model)
     return WORKER_KINDS[kind].ask(settings, permissions)
@@ -120,7 +126,8 @@ def verify(
 ) -> Verdict:
     """What the verifier of that spec says of a response.
 
-    pool: workers to use; by default one that is shared and stays. Raises SpecError for a spec that is wrong.
+    pool: workers to use; by default one that is shared and stays. Raises SpecError for a spec that is wrong, and
+    SandboxUnavailable for code where nothing isolates it.
     """
     verifier = spec if isinstance(spec, Verifier) else parse_verifier(spec, permissions=permissions)
     turns = [Message(role="user", content=prompt)] if isinstance(prompt, str) else prompt
@@ -130,6 +137,19 @@ def verify(
         for _ in range(verifier.repeats)
     ]
     return dataclasses.replace(settle_repeats(verdicts), seconds=time.perf_counter() - started)
+
+
+_lock = threading.Lock()
+_sandboxes: dict[bool, Sandbox] = {}
+
+
+def shared_sandbox(*, unsafe: bool) -> Sandbox:
+    """The sandboxes of this process, started when first needed. Raises SandboxUnavailable where nothing isolates."""
+    with _lock:
+        if unsafe not in _sandboxes:
+            _sandboxes[unsafe] = Sandbox(unsafe=unsafe)
+            atexit.register(_sandboxes[unsafe].close)
+        return _sandboxes[unsafe]
 
 
 def settle_repeats(verdicts: list[Verdict]) -> Verdict:
@@ -143,6 +163,8 @@ def settle_repeats(verdicts: list[Verdict]) -> Verdict:
 def _check_once(
     prompt: list[Message], *, response: str, verifier: Verifier, permissions: Permissions, pool: WorkerPool | None
 ) -> Verdict:
+    if verifier.kind == "code":
+        return verify_code(response, spec=verifier.spec, sandbox=shared_sandbox(unsafe=permissions.unsafe_code))
     if verifier.kind == "reward":
         model = permissions.reward_model or ""
         return check_rewards([verifier.spec], prompts=[prompt], responses=[response], model=model)[0]

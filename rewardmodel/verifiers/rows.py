@@ -14,7 +14,15 @@ from typing import Any
 from rewardmodel.data import VerifiableItem, read_verifiable
 from rewardmodel.metrics import wilson_interval
 from rewardmodel.progress import Progress
-from rewardmodel.verifiers.registry import NOTHING, Permissions, Verifier, parse_verifier, settle_repeats, verify
+from rewardmodel.verifiers.registry import (
+    NOTHING,
+    Permissions,
+    Verifier,
+    parse_verifier,
+    settle_repeats,
+    shared_sandbox,
+    verify,
+)
 from rewardmodel.verifiers.reward import check_rewards
 from rewardmodel.verifiers.verdict import Verdict
 from rewardmodel.verifiers.workers import WorkerPool
@@ -36,8 +44,10 @@ def verify_items(
 ) -> list[Verdict]:
     """A verdict an item, in their order. workers: how many processes check; by default one a core.
 
-    Raises InputError for a reward model that is none.
+    Raises InputError for a reward model that is none, and where code can be isolated by nothing.
     """
+    if any(item.verifier.kind == "code" for item in items):
+        shared_sandbox(unsafe=permissions.unsafe_code)  # refused here, before anything was checked
     progress = progress or Progress(show=False)
     by_model = [place for place, item in enumerate(items) if item.verifier.kind == "reward"]
     by_worker = [place for place, item in enumerate(items) if item.verifier.kind != "reward"]

@@ -84,11 +84,11 @@ def test_a_fault_is_told_in_one_line(sandbox):
     with sandbox.serve(POINT) as program:
         with pytest.raises(ProgramFault, match=r"^KeyError: 'no'$"):
             program.call("fail", ["KeyError"])
-        with pytest.raises(ProgramFault, match="^SystemExit: no$"):
+        with pytest.raises(ProgramFault, match=r"^SystemExit: no$"):
             program.call("fail", ["SystemExit"])
         with pytest.raises(ProgramFault, match="no name: 'absent'"):
             program.call("absent", [])
-    with pytest.raises(ProgramFault, match="^SyntaxError"), sandbox.serve("def"):
+    with pytest.raises(ProgramFault, match=r"^SyntaxError"), sandbox.serve("def"):
         pass
 
 
@@ -199,7 +199,9 @@ def test_the_filter_is_for_this_machine_and_no_other():
         program = list(struct.iter_unpack("=HBBI", build_filter(machine)))
         assert program[:3] == [(0x20, 0, 0, 4), (0x15, 1, 0, architecture.audit), (0x06, 0, 0, 0x80000000)]
         assert program[-1] == (0x06, 0, 0, 0x7FFF0000)
-        assert all(i + 1 + max(then, other) < len(program) for i, (_code, then, other, _value) in enumerate(program[:-1]))
+        assert all(
+            i + 1 + max(then, other) < len(program) for i, (_code, then, other, _value) in enumerate(program[:-1])
+        )
     assert {"ptrace", "mount", "unshare", "setns", "bpf", "keyctl", "io_uring_setup", "socket"} <= set(REFUSED)
 
 
@@ -223,7 +225,7 @@ def test_where_bubblewrap_fails_it_refuses_with_its_words(monkeypatch, tmp_path)
     broken.write_text("#!/bin/sh\necho 'No permissions to create new namespace' >&2\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setattr(isolation.shutil, "which", lambda name: str(broken))
-    with pytest.raises(SandboxUnavailable, match="No permissions to create new namespace.*(CAP_SYS_ADMIN|namespaces)"):
+    with pytest.raises(SandboxUnavailable, match=r"No permissions to create new namespace.*(CAP_SYS_ADMIN|namespaces)"):
         Sandbox()
 
 
@@ -244,5 +246,5 @@ def test_what_a_program_claims_is_bounded():
     with pytest.raises(ValueError, match="more than 10,000"):
         decode(parse(encode(set(range(10_001)), refer=str)), follow=follow)
     for text in ('{"tuple":5}', '{"set":[[1]]}', '{"dict":[[1]]}', '{"a":1,"b":2}', '{"bytes":"x"}', '{"int":"z"}'):
-        with pytest.raises(ValueError, match="no |one key|invalid literal|hexadecimal|dictionary update"):
+        with pytest.raises(ValueError, match=r"no |one key|invalid literal|hexadecimal|dictionary update"):
             decode(parse(text), follow=follow)

@@ -57,7 +57,7 @@ def test_without_json_people_read_it(tmp_path: Path, capsys: pytest.CaptureFixtu
         ({"prompt": "x", "response": "x"}, "line 4, verifier: missing"),
         ({"prompt": "x", "response": "x", "verifier": {"kind": "math", "answr": 1}}, "verifier: unknown 'answr'"),
         ({"prompt": "x", "response": "x", "verifier": {"kind": "python", "name": "os"}}, "'os' may not run"),
-        ({"prompt": "x", "response": "x", "verifier": {"kind": "code"}}, "verifier: kind: code is not installed"),
+        ({"prompt": "x", "response": "x", "verifier": {"kind": "code"}}, "tests: expected a list of mappings"),
     ],
 )  # fmt: skip
 def test_a_bad_row_stops_all_before_anything_is_verified(

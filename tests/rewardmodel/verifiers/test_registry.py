@@ -61,7 +61,7 @@ def test_without_a_pool_one_worker_is_shared() -> None:
         ({"kind": "math", "answer": 1, "repeats": 0}, "repeats: expected a whole number from 1 to 100, got 0"),
         ({"kind": "math", "answer": 1, "timeout": 0}, "timeout: must be above 0, got 0"),
         ({"kind": "reward", "threshold": 1}, "reward needs a reward model"),
-        ({"kind": "code", "tests": []}, "code is not installed here"),
+        ({"kind": "code", "tests": []}, "tests: expected a list of mappings"),
     ],
 )
 def test_a_wrong_spec_is_an_error_and_no_verdict(spec: Any, message: str) -> None:

@@ -1,0 +1,114 @@
+"""Model-written code against its tests: forms of tests, partial credit, and programs that claim to have passed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rewardmodel.cli import main
+from rewardmodel.contract import SpecError
+from rewardmodel.sandbox import Sandbox
+from rewardmodel.verifiers.code import extract_code, parse_code_spec, verify_code
+from rewardmodel.verifiers.verdict import Verdict
+from tests.rewardmodel.tiny import write_rows
+
+MBPP = Path(__file__).parents[3].parent / "shared" / "data" / "mbpp" / "tasks.jsonl"
+DOUBLE = {"entry_point": "f", "cases": [{"args": [1], "expected": 2}, {"args": [3], "expected": 6}]}
+RIGHT = "Here it is:\n\n```python\ndef f(x):\n    return 2 * x\n```\n"
+
+
+def judge(code: str, sandbox: Sandbox, *tests: dict[str, Any]) -> Verdict:
+    spec = parse_code_spec({"language": "python", "tests": list(tests)})
+    return verify_code(code, spec=spec, sandbox=sandbox)
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        DOUBLE,
+        {"asserts": ["assert f(1) == 2", "assert sorted([f(3), 1]) == [1, 6]"], "setup": "import math"},
+        {"stdin_stdout": [{"stdin": "", "stdout": ""}]},
+    ],
+)
+def test_each_form_of_test_passes_the_right_program(sandbox: Sandbox, tests: dict[str, Any]) -> None:
+    verdict = judge(RIGHT, sandbox, tests)
+    assert (verdict.passed, verdict.score) == (True, 1.0), verdict.reason
+
+
+def test_standard_input_and_output(sandbox: Sandbox) -> None:
+    tests = {"stdin_stdout": [{"stdin": "1 2\n", "stdout": "3\n"}, {"stdin": "5 5\n", "stdout": "10"}]}
+    assert judge("print(sum(map(int, input().split())))", sandbox, tests).passed
+    half = judge("print(3)", sandbox, tests)
+    assert (half.passed, half.score) == (False, 0.5)
+
+
+def test_partial_credit_names_the_first_failure(sandbox: Sandbox) -> None:
+    verdict = judge("def f(x):\n    return 2 if x == 1 else 0", sandbox, DOUBLE)
+    assert (verdict.passed, verdict.score) == (False, 0.5)
+    assert verdict.reason.startswith("1 of 2 tests pass; f(3)")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import sys\nsys.exit(0)",
+        "import os\nos._exit(0)",
+        "import atexit, os\natexit.register(os._exit, 0)\ndef f(x): raise SystemExit(0)",
+        "import builtins\nbuiltins.AssertionError = type('E', (Exception,), {})\ndef f(x): return None",
+        "class Same:\n    def __eq__(self, other): return True\n    __hash__ = None\ndef f(x): return Same()",
+        "print('all tests pass')\ndef f(x): return None",
+        "def f(x):\n    import time\n    while True: pass",
+        "import random\ndef f(x): return 2 * x if random.random() < 0.0001 else 'no'",
+        "",
+        "This is no code at all, I am sorry.",
+    ],
+)
+def test_a_program_cannot_claim_to_have_passed(hasty_sandbox: Sandbox, code: str) -> None:
+    asserts = {"asserts": ["assert f(1) == 2", "assert f(3) == 6"]}
+    for tests in (DOUBLE, asserts):
+        verdict = judge(f"```python\n{code}\n```", hasty_sandbox, tests)
+        assert not verdict.passed
+        assert verdict.reason
+
+
+def test_the_last_block_of_python_is_the_answer() -> None:
+    assert extract_code("```python\na\n```\n```\nout\n```\n```py\nb = 1\n```") == "b = 1\n"
+    assert extract_code("x = 1") == "x = 1"
+    assert extract_code("no code here, sorry") is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"tests": [], "language": "python"}, "tests: expected a list of mappings, found []"),
+        ({"tests": [DOUBLE], "language": "c"}, "language: only python can be run, found 'c'"),
+        ({"tests": [{}]}, "tests[0]: expected one of asserts, stdin_stdout, cases; found none"),
+        ({"test": []}, "test: unknown; known are kind, language, tests"),
+    ],
+)
+def test_bad_specs_name_the_field(spec: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError) as raised:
+        parse_code_spec(spec)
+    assert str(raised.value) == message
+
+
+def test_the_command_verifies_code(sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    verifier = {"kind": "code", "tests": [DOUBLE]}
+    rows = [{"prompt": "Double it.", "response": text, "verifier": verifier} for text in (RIGHT, "def f(x): return x")]
+    assert main(["verify", str(write_rows(tmp_path / "d.jsonl", rows)), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (figures["passed"], figures["total"]) == (1, 2)
+    assert "isolated" not in figures
+
+
+@pytest.mark.skipif(not MBPP.is_file(), reason="the MBPP tasks are not here")
+def test_references_of_mbpp_pass_their_tests(sandbox: Sandbox) -> None:
+    rows = [json.loads(line) for line in MBPP.read_text(encoding="utf-8").splitlines()][:20]
+    failed = []
+    for row in rows:
+        verdict = judge(row["reference"], sandbox, {"asserts": row["tests"], "setup": row["setup"]})
+        failed += [] if verdict.passed else [(row["id"], verdict.reason)]
+    assert failed == []
