@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/verifiers.py [--check] DIRECTORY
 
 DIRECTORY holds gsm8k/*.jsonl {solution_raw, answer}, bbh_logic/tasks.jsonl {task, answer} and ifeval/tasks.jsonl
-{instruction_ids, kwargs}. GSM8K: each reference in four forms must pass, four perturbed answers in three forms each must
-fail. BBH: each target in three forms, and every other answer of its task. IFEval: every row must be read. Everything
+{instruction_ids, kwargs}. GSM8K: each reference in four forms must pass, four perturbed answers in three forms each
+must fail. BBH: each target in three forms, and every other answer of its task. IFEval: every row must be read. All of it
 goes through the workers, as in use. With --check it exits with 1 where a goal is missed.
 """
 
@@ -88,7 +88,7 @@ def list_perturbed(rows: list[dict[str, Any]]) -> Iterator[Case]:
         value = float(row["answer"])
         way = row["solution_raw"].split("####")[0]
         for wrong in (value + 1, value * 10 + 1, value + 0.5, -value - 1):
-            for response in (f"{way}#### {wrong:g}", rf"{way}\boxed{{{wrong:.1f}}}", f"{way}So it is {wrong:.1f}"):
+            for response in (f"{way}#### {wrong:.10g}", rf"{way}\boxed{{{wrong:.1f}}}", f"{way}So it is {wrong:.1f}"):
                 yield response, {"kind": "math", "answer": row["answer"]}
 
 
