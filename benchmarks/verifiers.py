@@ -4,8 +4,8 @@
 
 DIRECTORY holds gsm8k/*.jsonl {solution_raw, answer}, bbh_logic/tasks.jsonl {task, answer} and ifeval/tasks.jsonl
 {instruction_ids, kwargs}. GSM8K: each reference in four forms must pass, four perturbed answers in three forms each
-must fail. BBH: each target in three forms, and every other answer of its task. IFEval: every row must be read. All of it
-goes through the workers, as in use. With --check it exits with 1 where a goal is missed.
+must fail. BBH: each target in three forms, and every other answer of its task. IFEval: every row must be read. All of
+it goes through the workers, as in use. With --check it exits with 1 where a goal is missed.
 """
 
 from __future__ import annotations
