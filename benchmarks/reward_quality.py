@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Held-out accuracy of reward models: stock TRL beside ours, and recipes chosen by cross-validation.
 
-    benchmarks/reward_quality.py DIRECTORY [--model M] [--seeds 0 1 2] [--choose] [--only WORD …] [--limit N] [--check]
+    benchmarks/reward_quality.py DIRECTORY [--model M] [--seeds 0 1 2] [--choose [RECIPE …]] [--only WORD …]
+        [--limit N] [--check]
 
 DIRECTORY holds train.jsonl and test.jsonl of rows {prompt, chosen, rejected}. Both sides train all weights on the same
 pairs from the same head, one epoch of 16 pairs a step at 2e-5, and are read by the same function. With `--choose`,
@@ -49,6 +50,15 @@ RECIPES: dict[str, dict[str, Any]] = {
     "5e-5, text 1, two epochs": {"learning_rate": 5e-5, "epochs": 2.0, "text_weight": 1.0},
     "1e-4, text 1, two epochs": {"learning_rate": 1e-4, "epochs": 2.0, "text_weight": 1.0},
     "1e-4": {"learning_rate": 1e-4},
+    "32 pairs, 1e-4, text 0.1": {"batch_size": 32, "learning_rate": 1e-4, "text_weight": 0.1},
+    "32 pairs, 1e-4, text 1": {"batch_size": 32, "learning_rate": 1e-4, "text_weight": 1.0},
+    "32 pairs, 1e-4, text 1, two epochs": {"batch_size": 32, "learning_rate": 1e-4, "epochs": 2.0, "text_weight": 1.0},
+    "32 pairs, 5e-5, text 1, three epochs": {
+        "batch_size": 32,
+        "learning_rate": 5e-5,
+        "epochs": 3.0,
+        "text_weight": 1.0,
+    },
 }
 RECIPE = "5e-5"
 FOLDS = 5
@@ -78,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--model", default=EMBEDDED_MODEL)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--choose", action="store_true", help="cross-validate the recipes first")
+    parser.add_argument("--choose", nargs="*", choices=RECIPES, help="cross-validate these recipes first, or all")
     parser.add_argument("--only", nargs="+", default=["stock", "ours", "recipe"], choices=("stock", "ours", "recipe"))
     parser.add_argument("--limit", type=int, help="rows read of each file")
     parser.add_argument("--check", action="store_true")
@@ -93,7 +103,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
         for name in ("train", "test")
     )
-    recipe = choose(train, bench=bench) if arguments.choose else RECIPE
+    recipe = (
+        RECIPE if arguments.choose is None else choose(train, recipes=arguments.choose or list(RECIPES), bench=bench)
+    )
     emit({"longer wins": longer_wins(test), "train": len(train), "test": len(test), "device": compute.device})
     rows = []
     ways = {"stock": None, "ours": PLAIN, "recipe": PLAIN | RECIPES[recipe]}
@@ -103,17 +115,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(arguments.check and not reaches(rows))
 
 
-def choose(train: Sequence[EncodedPair], *, bench: Bench) -> str:
-    """The recipe of the lowest cross-validated log loss among those within a standard error of the best accuracy."""
+def choose(train: Sequence[EncodedPair], *, recipes: Sequence[str], bench: Bench) -> str:
+    """Of these, the recipe of the lowest cross-validated log loss among those near the best accuracy."""
     folds = np.array([int(hashlib.sha256(p.pair.prompt_id.encode()).hexdigest(), 16) % FOLDS for p in train])
     found = {}
-    for name, changes in RECIPES.items():
+    for name in recipes:
         margins = np.zeros(len(train))
         started = time.time()
         for fold in range(FOLDS):
             rows = [pair for pair, own in zip(train, folds, strict=True) if own != fold]
             held = [pair for pair, own in zip(train, folds, strict=True) if own == fold]
-            model = train_ours(rows, settings=PLAIN | changes, seed=fold, bench=bench)
+            model = train_ours(rows, settings=PLAIN | RECIPES[name], seed=fold, bench=bench)
             margins[folds == fold] = bench.measure(model, pairs=held)
         accuracy, loss = float(np.mean(margins > 0)), float(np.mean(np.logaddexp(0, -margins)))
         found[name] = (accuracy, loss)

@@ -27,6 +27,8 @@ BOOTSTRAP_STEP = 1e-3
 """Newton's last step in a bootstrap sample: what is left after it, of the order 1e-6, is far below the spread."""
 FLAT = 1e13
 """Variance of a score in units of n / total weight beyond which the likelihood is flat but for rounding."""
+UNVARIED = 1e-6
+"""Share of the information that the groups' scores must vary by; below, no two groups were seen to differ at all."""
 INSEPARABLE = 1e10
 """How much an effect's variance may be inflated by the others before it counts as one that cannot be told."""
 
@@ -139,7 +141,9 @@ def covariance_of(
 ) -> tuple[Floats | None, int]:
     """Covariance of all parameters, (P, P), scores centred by component; and how many groups it counts on.
 
-    Raises ValueError for effects that are combinations of others, and where scores ran off so far that the likelihood
+    In the sandwich a prior counts as one more observation, with the variance that it has by itself: what rests on it is
+    as uncertain as it says. Where a component's judgements are all of one group, or no two differ, nothing was seen
+    that an error could be taken from, and its rows and columns are NaN. Raises ValueError for effects that are combinations of others, and where scores ran off so far that the likelihood
     is flat there.
     """
     kind, rows, names = likelihood.settings.covariance, likelihood.count, likelihood.effect_names
@@ -153,14 +157,25 @@ def covariance_of(
         raise ValueError(f"The data cannot tell {show_names(inseparable)} from the scores and the other effects.")
     if kind == "none":
         return None, 0
-    clusters = rows
-    if kind == "robust" and groupings:
+    if kind == "model":
+        return centre(inverse, component=likelihood.component), rows
+    if groupings:
         meat, clusters = likelihood.clustered_meat(point, groupings=groupings)
-        inverse = inverse @ meat @ inverse
-        inverse = clip_to_semidefinite(inverse) if len(groupings) > 1 else inverse
-    elif kind == "robust":
-        inverse = inverse @ likelihood.meat(point) @ inverse * (rows / max(rows - 1, 1))
-    return centre(inverse, component=likelihood.component), clusters
+    else:
+        meat, clusters = likelihood.meat(point) * (rows / max(rows - 1, 1)), rows
+    meat[np.diag_indices(len(meat))] += likelihood.penalty
+    covariance = inverse @ meat @ inverse
+    covariance = clip_to_semidefinite(covariance) if len(groupings) > 1 else covariance
+    covariance = centre(covariance, component=likelihood.component)
+    unvaried = unvaried_items(meat[:n, :n], information=there.information[:n, :n], component=likelihood.component)
+    covariance[:n][unvaried] = covariance.T[:n][unvaried] = np.nan
+    return covariance, clusters
+
+
+def unvaried_items(meat: Floats, *, information: Floats, component: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+    """Items in whose whole component no two groups differ, (n,), from both matrices' diagonals, (n, n)."""
+    varies = np.diag(meat) > UNVARIED * np.diag(information)
+    return np.asarray(np.bincount(component, weights=varies)[component] == 0)
 
 
 def effects_of(likelihood: Likelihood, *, point: Floats, covariance: Floats | None) -> tuple[Effect, ...]:

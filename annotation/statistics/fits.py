@@ -57,7 +57,8 @@ class Fit:
     """Scores of n items, as a model saw them.
 
     `scores`: (n,) log-worths, mean 0 in each component, or 0 at `reference`; NaN where an item is in a component by
-    itself. `covariance`: (n, n), NaN across components, None where it was not asked for. `samples`: (B, n) scores
+    itself. `covariance`: (n, n), NaN across components and in those whose judgements are all of one group, None where it
+    was not asked for. `samples`: (B, n) scores
     of bootstrap samples. `contexts`: the scores within each context by name. `rows`, `clusters`: how many
     comparisons or rankings went in, and how many independent groups of them the errors count on.
     """
@@ -264,9 +265,10 @@ class Fit:
         critical, rng = np.full(len(self.items), np.inf), np.random.default_rng(seed)
         for component in np.unique(self.component):
             here = np.flatnonzero(self.component == component)
-            if len(here) < 2:
+            covariance = self._covariance[np.ix_(here, here)]
+            if np.isnan(covariance).any():
                 continue
-            values, vectors = np.linalg.eigh(self._covariance[np.ix_(here, here)])
+            values, vectors = np.linalg.eigh(covariance)
             root = vectors * np.sqrt(np.maximum(values, 0.0))
             a, b = np.triu_indices(len(here), 1)
             errors = self.difference_errors[here[a], here[b]]
