@@ -47,21 +47,22 @@ class Question:
     """What a leaderboard is asked: whom it ranks, by which model, over which judgements.
 
     `slices`: the value wanted by name, see `SLICES`; `cluster`: what could share a whim, a judgement by itself at
-    least; `ridge`: the precision of a prior that joins what is not comparable, 0 for none; `newest_slates`: only so
-    many, the newest that were judged.
+    least. None is the prompt, whose judgements are of the same responses, but a judgement where these responses are
+    the items, or there is one prompt only. `ridge`: the precision of a prior that joins what is not comparable, 0 for
+    none; `newest_slates`: only so many, the newest that were judged.
     """
 
     by: By = "source"
     method: Method = "bradley-terry"
     style_control: bool = False
-    cluster: Cluster = "ranking"
+    cluster: Cluster | None = None
     ridge: float = 0.0
     slices: Mapping[str, str] = field(default_factory=dict)
     newest_slates: int | None = None
 
     def __post_init__(self) -> None:
         for name, kind in (("by", By), ("method", Method), ("cluster", Cluster)):
-            if getattr(self, name) not in get_args(kind):
+            if getattr(self, name) not in get_args(kind) and (name, self.cluster) != ("cluster", None):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}.")
         if unknown := sorted(set(self.slices) - set(SLICES)):
             raise ValueError(f"Unknown slice {unknown[0]!r}; use one of {', '.join(SLICES)}.")
@@ -130,8 +131,10 @@ def slice_values(project: Project) -> dict[str, list[str]]:
         values = prompts.values_list(f"metadata__{key}", flat=True).distinct()
         found[key] = sorted(value for value in values if isinstance(value, str) and value)[:MOST_VALUES]
     criteria = slates.values_list("criterion", flat=True).distinct()
-    kinds = project.memberships.order_by().values_list("kind", flat=True).distinct()
-    versions = project.guidelines.order_by("version").values_list("version", flat=True)
+    judging = project.memberships.filter(Exists(Ranking.objects.filter(annotator=OuterRef("pk"))))
+    kinds = judging.order_by().values_list("kind", flat=True).distinct()
+    in_force = project.guidelines.filter(Exists(Ranking.objects.filter(guidelines=OuterRef("pk"))))
+    versions = in_force.order_by("version").values_list("version", flat=True)
     found["criterion"] = sorted({criterion or OVERALL for criterion in criteria})[:MOST_VALUES]
     found["guidelines"] = [str(version) for version in versions]
     found["annotators"] = [kind for kind in Membership.Kind.values if kind in set(kinds)]

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from django.utils.translation import gettext as _
 
-from annotation.battles import Array, Field, LeaderboardRefused, Question, read_field, read_styles
+from annotation.battles import Array, Cluster, Field, LeaderboardRefused, Question, read_field, read_styles
 from annotation.models import Project
 from annotation.statistics import bradley_terry, plackett_luce
 from annotation.statistics.fits import ELO, Fit
@@ -132,23 +132,36 @@ class Pair:
 
 @dataclass(frozen=True)
 class StyleEffect:
-    """What one feature of style is worth: log odds for one root mean square of its relative difference."""
+    """What one feature of style is worth: log odds for one root mean square of its relative difference.
+
+    `differs_in`: in how many comparisons it differs at all.
+    """
 
     feature: str
     value: float
     interval: tuple[float, float]
+    differs_in: int
 
     def as_json(self) -> dict[str, Any]:
         """The effect as the command prints it."""
-        return {"feature": self.feature, "value": _number(self.value), "interval": _numbers(self.interval)}
+        return {
+            "feature": self.feature,
+            "value": _number(self.value),
+            "interval": _numbers(self.interval),
+            "differs_in": self.differs_in,
+        }
 
 
 @dataclass(frozen=True, eq=False)
 class Style:
-    """Differences of style, (N, p), None where nothing differs; what they are of; the features that never differ."""
+    """Differences of style, (N, p), None where nothing differs; what they are of, and in how many rows each differs.
+
+    `constant`: the features that never differ.
+    """
 
     differences: Floats | None = None
     features: tuple[str, ...] = ()
+    differs_in: tuple[int, ...] = ()
     constant: tuple[str, ...] = ()
 
 
@@ -164,16 +177,17 @@ class Fallback:
 class LeaderboardReport:
     """What a leaderboard says. Items stand best first, by component; `counted` is the win matrix in their order.
 
-    `ties_refused`: why ties have no parameter of their own here, "" where they have, or there are none. `uncompared`:
-    items of the project without a comparison among these judgements. `style_constant`: features in which no two
-    responses differ; `style_by_prior`: whether what style is worth rests on a prior, since some of it decides every
-    judgement.
+    `cluster`: what the errors are by. `ties_refused`: why ties have no parameter of their own here, "" where they have,
+    or there are none. `uncompared`: items of the project without a comparison among these judgements.
+    `style_constant`: features in which no two responses differ; `style_by_prior`: whether what style is worth rests on
+    a prior, since the judgements alone leave some of it without a value.
     """
 
     question: Question
     fit: Fit
     items: tuple[Item, ...]
     counted: WinRates
+    cluster: Cluster
     judgements: int
     simulated: int
     annotators: int
@@ -204,6 +218,26 @@ class LeaderboardReport:
     def few_clusters(self) -> bool:
         """Whether there are too few clusters for the intervals to be trusted."""
         return self.fit.clusters < FEW_CLUSTERS
+
+    @property
+    def is_one_prompt(self) -> bool:
+        """Whether the errors are silent on other prompts, which the items would meet."""
+        return self.prompts == 1 and not self.is_by_response
+
+    @property
+    def counts_repeats(self) -> bool:
+        """Whether judgements of one prompt count as independent, though they are of the same responses."""
+        return self.cluster == "ranking" and 1 < self.prompts < self.judgements and not self.is_by_response
+
+    @property
+    def is_by_response(self) -> bool:
+        """Whether single responses compete, within their prompts."""
+        return self.question.by == "response"
+
+    @property
+    def has_unknown_errors(self) -> bool:
+        """Whether some scores have no interval, their judgements being all of one group, or all alike."""
+        return any(math.isfinite(item.score) and math.isnan(item.interval[0]) for item in self.items)
 
     @property
     def pairs_cut(self) -> bool:
@@ -248,7 +282,7 @@ class LeaderboardReport:
             "by": question.by,
             "model": question.method,
             "style_control": question.style_control,
-            "cluster": question.cluster,
+            "cluster": self.cluster,
             "ridge": question.ridge,
             "slices": dict(question.slices),
             "judgements": self.judgements,
@@ -316,10 +350,11 @@ def make_leaderboard(project: Project, question: Question) -> LeaderboardReport:
         field, battles=replace(field.battles, left=place[field.battles.left], right=place[field.battles.right])
     )
     style = _control_style(project, field, question=question)
+    cluster = question.cluster or _usual_cluster(field, question=question)
     if question.method == "plackett-luce":
-        fit, fallback = _fit_orders(field, question=question, names=names, place=place), Fallback()
+        fit, fallback = _fit_orders(field, question=question, names=names, place=place, cluster=cluster), Fallback()
     else:
-        fit, fallback = _fit_battles(field, question=question, names=names, style=style)
+        fit, fallback = _fit_battles(field, question=question, names=names, style=style, cluster=cluster)
     counted = win_rates(field.battles.left, right=field.battles.right, outcomes=field.battles.outcomes, items=names)
     scores: list[float] = fit.scores.tolist()
     order = sorted(range(len(names)), key=lambda at: (int(fit.component[at]), *_best_first(scores[at]), names[at]))
@@ -329,6 +364,7 @@ def make_leaderboard(project: Project, question: Question) -> LeaderboardReport:
         fit=fit,
         items=tuple(_items_of(fit, counted=counted)),
         counted=counted,
+        cluster=cluster,
         judgements=len(field.ranking),
         simulated=field.simulated,
         annotators=len(np.unique(field.annotator)),
@@ -336,7 +372,7 @@ def make_leaderboard(project: Project, question: Question) -> LeaderboardReport:
         slates=len(np.unique(field.slate)),
         criteria=field.criteria,
         ties_refused=fallback.ties_refused,
-        style=tuple(_effects_of(fit)),
+        style=tuple(_effects_of(fit, style=style)),
         style_constant=style.constant,
         style_by_prior=fallback.style_by_prior,
         uncompared=tuple(sorted(set(field.items) - set(names))),
@@ -372,20 +408,30 @@ def _control_style(project: Project, field: Field, *, question: Question) -> Sty
     ids, features = read_styles(project, responses)
     left, right = (features[np.searchsorted(ids, responses[:, side])] for side in (0, 1))
     differences = bradley_terry.style_differences(left, right=right)
-    differs: list[bool] = (differences != 0).any(axis=0).tolist()
-    told = tuple(name for name, is_told in zip(FEATURES, differs, strict=True) if is_told)
+    differs = np.count_nonzero(differences, axis=0)
+    told = tuple(name for name, rows in zip(FEATURES, differs, strict=True) if rows)
     constant = tuple(name for name in FEATURES if name not in told)
-    return Style(differences[:, differs] if told else None, features=told, constant=constant)
+    if not told:
+        return Style(constant=constant)
+    return Style(
+        differences[:, differs > 0], features=told, differs_in=tuple(differs[differs > 0].tolist()), constant=constant
+    )
 
 
-def _fit_battles(field: Field, *, question: Question, names: Sequence[str], style: Style) -> tuple[Fit, Fallback]:
+def _usual_cluster(field: Field, *, question: Question) -> Cluster:
+    return "ranking" if question.by == "response" or len(np.unique(field.prompt)) < 2 else "prompt"
+
+
+def _fit_battles(
+    field: Field, *, question: Question, names: Sequence[str], style: Style, cluster: Cluster
+) -> tuple[Fit, Fallback]:
     """Bradley–Terry with Davidson's ties.
 
     Where these judgements leave something without a finite value, first what style is worth gets a prior, then ties
     count half a win each.
     """
     battles, reason = field.battles, ""
-    clusters = _clusters(field, judgement=battles.judgement, question=question)
+    clusters = _clusters(field, judgement=battles.judgement, cluster=cluster)
     precisions = (0.0,) if style.differences is None else (0.0, STYLE_PRIOR)
     for ties, precision in product(TIES, precisions):
         try:
@@ -401,7 +447,7 @@ def _fit_battles(field: Field, *, question: Question, names: Sequence[str], styl
     raise _refusal(reason)
 
 
-def _fit_orders(field: Field, *, question: Question, names: Sequence[str], place: Array) -> Fit:
+def _fit_orders(field: Field, *, question: Question, names: Sequence[str], place: Array, cluster: Cluster) -> Fit:
     """Plackett–Luce of the rankings in which every item stands once."""
     orders = field.orders
     if orders is None or not len(orders.order):
@@ -409,7 +455,7 @@ def _fit_orders(field: Field, *, question: Question, names: Sequence[str], place
     try:
         return plackett_luce.fit(
             place[orders.order], tied=orders.tied, ranked=orders.ranked, items=names, ridge=question.ridge,
-            clusters=_clusters(field, judgement=orders.judgement, question=question),
+            clusters=_clusters(field, judgement=orders.judgement, cluster=cluster),
         )  # fmt: skip
     except ValueError as error:
         raise _refusal(str(error)) from None
@@ -419,12 +465,12 @@ def _refusal(reason: str) -> LeaderboardRefused:
     return LeaderboardRefused(_("These judgements cannot be fitted so. %(reason)s") % {"reason": reason})
 
 
-def _clusters(field: Field, *, judgement: Array, question: Question) -> Any:
-    if question.cluster == "ranking":
+def _clusters(field: Field, *, judgement: Array, cluster: Cluster) -> Any:
+    if cluster == "ranking":
         return judgement
-    if question.cluster == "annotator-prompt":
+    if cluster == "annotator-prompt":
         return field.annotator[judgement], field.prompt[judgement]
-    return (field.annotator if question.cluster == "annotator" else field.prompt)[judgement]
+    return (field.annotator if cluster == "annotator" else field.prompt)[judgement]
 
 
 def _reorder(fit: Fit, order: Sequence[int]) -> Fit:
@@ -466,11 +512,13 @@ def _items_of(fit: Fit, *, counted: WinRates) -> Iterator[Item]:
         )
 
 
-def _effects_of(fit: Fit) -> Iterator[StyleEffect]:
+def _effects_of(fit: Fit, *, style: Style) -> Iterator[StyleEffect]:
+    differs_in = dict(zip(style.features, style.differs_in, strict=True))
     for effect in fit.effects:
-        if effect.name in FEATURES:
+        if effect.name in differs_in:
             margin = 1.96 * effect.standard_error
-            yield StyleEffect(effect.name, effect.value, (effect.value - margin, effect.value + margin))
+            interval = (effect.value - margin, effect.value + margin)
+            yield StyleEffect(effect.name, effect.value, interval, differs_in=differs_in[effect.name])
 
 
 def _best_first(score: float) -> tuple[bool, float]:

@@ -55,7 +55,9 @@ class LeaderboardForm(forms.Form):
         label=pgettext_lazy("what a leaderboard is of", "Rank"), choices=list(BY.items()), required=False
     )
     model = forms.ChoiceField(label=gettext_lazy("Model"), choices=list(METHODS.items()), required=False)
-    cluster = forms.ChoiceField(label=gettext_lazy("Errors by"), choices=list(CLUSTERS.items()), required=False)
+    cluster = forms.ChoiceField(
+        label=gettext_lazy("Errors by"), choices=[("", gettext_lazy("as usual")), *CLUSTERS.items()], required=False
+    )
     style = forms.BooleanField(label=gettext_lazy("control style"), required=False)
     join = forms.BooleanField(label=gettext_lazy("join by a prior"), required=False)
 
@@ -90,7 +92,7 @@ class LeaderboardForm(forms.Form):
         return Question(
             by=given["by"] or "source",
             method=given["model"] or "bradley-terry",
-            cluster=given["cluster"] or "ranking",
+            cluster=given["cluster"] or None,
             style_control=given["style"],
             ridge=PRIOR if given["join"] else 0.0,
             slices={name: given[name] for name in SLICES if given.get(name)},

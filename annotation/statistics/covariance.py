@@ -58,8 +58,7 @@ def combine_groupings(
 ) -> tuple[Floats, int]:
     """The middle of the sandwich for one or two groupings of the same rows, and the smaller number of groups.
 
-    `meat` sums u u' over the groups of one grouping, given as dense codes. Raises ValueError for a single group: then
-    nothing is known about variation between groups.
+    `meat` sums u u' over the groups of one grouping, given as dense codes, of two or more groups.
     """
     first, *others = groupings
     total, fewest = _scaled(first, meat=meat)
@@ -72,8 +71,6 @@ def combine_groupings(
 
 def _scaled(groups: npt.NDArray[np.intp], *, meat: Callable[[npt.NDArray[np.intp]], Floats]) -> tuple[Floats, int]:
     count = int(groups.max()) + 1
-    if count < 2:
-        raise ValueError("Clustered intervals need at least two clusters.")
     return count / (count - 1) * meat(groups), count
 
 

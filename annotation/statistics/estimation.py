@@ -143,7 +143,8 @@ def covariance_of(
 
     In the sandwich a prior counts as one more observation, with the variance that it has by itself: what rests on it is
     as uncertain as it says. Where a component's judgements are all of one group, or no two differ, nothing was seen
-    that an error could be taken from, and its rows and columns are NaN. Raises ValueError for effects that are combinations of others, and where scores ran off so far that the likelihood
+    that an error could be taken from, and its rows and columns are NaN, as all are where there is one group only.
+    Raises ValueError for effects that are combinations of others, and where scores ran off so far that the likelihood
     is flat there.
     """
     kind, rows, names = likelihood.settings.covariance, likelihood.count, likelihood.effect_names
@@ -159,6 +160,8 @@ def covariance_of(
         return None, 0
     if kind == "model":
         return centre(inverse, component=likelihood.component), rows
+    if any(int(groups.max()) < 1 for groups in groupings):
+        return np.full_like(inverse, np.nan), 1
     if groupings:
         meat, clusters = likelihood.clustered_meat(point, groupings=groupings)
     else:

@@ -57,10 +57,10 @@ class Fit:
     """Scores of n items, as a model saw them.
 
     `scores`: (n,) log-worths, mean 0 in each component, or 0 at `reference`; NaN where an item is in a component by
-    itself. `covariance`: (n, n), NaN across components and in those whose judgements are all of one group, None where it
-    was not asked for. `samples`: (B, n) scores
-    of bootstrap samples. `contexts`: the scores within each context by name. `rows`, `clusters`: how many
-    comparisons or rankings went in, and how many independent groups of them the errors count on.
+    itself. `covariance`: (n, n), NaN across components and in those whose judgements are all of one group, None where
+    it was not asked for. `samples`: (B, n) scores of bootstrap samples. `contexts`: the scores within each context by
+    name. `rows`, `clusters`: how many comparisons or rankings went in, and how many independent groups of them the
+    errors count on.
     """
 
     model: str

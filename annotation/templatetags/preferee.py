@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from django import template
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 
 from annotation.models import Membership
 from annotation.rules import can
@@ -24,6 +26,12 @@ def may(membership: Membership | None, action: str) -> bool:
 def percent(value: float | str | None) -> str:
     """0.7312 becomes "73.1 %", nothing (None, NaN, or what a template makes of it) becomes "–"."""
     return f"{value * 100:.1f} %" if isinstance(value, int | float) and math.isfinite(value) else "–"
+
+
+@register.filter
+def listed(values: Iterable[object]) -> str:
+    """Names one after the other, as the language separates them."""
+    return pgettext("between the members of a list", ", ").join(map(str, values))
 
 
 @register.filter

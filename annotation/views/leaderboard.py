@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from annotation.battles import Battle, LeaderboardRefused, find_battles
-from annotation.forms.leaderboard import BattlesForm, LeaderboardForm
+from annotation.forms.leaderboard import CLUSTERS, BattlesForm, LeaderboardForm
 from annotation.leaderboard import Item, LeaderboardReport, Pair, make_leaderboard
 from annotation.models import Membership, Project, Ranking, Response
 from annotation.rules import require_membership
@@ -31,6 +31,8 @@ MOST_IN_MATRIX = 20
 MOST_PAIRS = 66
 """All pairs of twelve items; of more, the page shows neighbours."""
 NAME_LETTERS = 22
+ASKED = ("first", "second")
+"""What is asked of battles alone."""
 
 LEFT, RIGHT, WIDTH = 240, 640, 720
 ROW_HEIGHT, TOP = 30, 30
@@ -50,6 +52,11 @@ class ItemRow:
     def is_scored(self) -> bool:
         """Whether anything is comparable with it."""
         return math.isfinite(self.item.score)
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether anything is known of its error."""
+        return math.isfinite(self.item.rating_interval[0])
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,13 @@ def leaderboard_battles(request: HttpRequest, slug: str) -> HttpResponse:
         "section": "overview",
         "form": form,
     }
-    if form.is_valid():
+    is_valid = form.is_valid()
+    context |= {
+        "kept_query": form.kept_query(),
+        "board_query": form.kept_query(leave_out=ASKED),
+        "kept_fields": form.kept_fields(leave_out=ASKED),
+    }
+    if is_valid:
         first, second = form.cleaned_data["first"], form.cleaned_data["second"]
         question = form.question(newest_slates=NEWEST_SLATES)
         battles = find_battles(membership.project, question, first=first, second=second)
@@ -130,10 +143,8 @@ def leaderboard_battles(request: HttpRequest, slug: str) -> HttpResponse:
             "wins": outcomes.count(1.0),
             "ties": outcomes.count(0.5),
             "losses": outcomes.count(0.0),
-            "kept_query": form.kept_query(),
-            "board_query": form.kept_query(leave_out=("first", "second")),
         }
-    return render(request, "annotation/leaderboard_battles.html", context, status=200 if form.is_valid() else 422)
+    return render(request, "annotation/leaderboard_battles.html", context, status=200 if is_valid else 422)
 
 
 def describe_report(report: LeaderboardReport) -> dict[str, Any]:
@@ -144,6 +155,7 @@ def describe_report(report: LeaderboardReport) -> dict[str, Any]:
     ]
     all_pairs = len(report.pairs) <= MOST_PAIRS
     links = report.fit.connectivity
+    names = style_names()
     apart = [] if links.is_connected else list(zip(links.members, range(len(links.members)), strict=True))
     return {
         "rows": rows,
@@ -163,20 +175,27 @@ def describe_report(report: LeaderboardReport) -> dict[str, Any]:
             }
             for members, number in apart[:MOST_PLOTTED]
         ],
-        "style_names": {
-            "length": _("length in characters"),
-            "headings": _("headings"),
-            "bold": _("bold passages"),
-            "lists": _("list items"),
-            "code": _("code in blocks"),
-        },
+        "errors_by": CLUSTERS[report.cluster],
+        "style_names": names,
+        "style_constant": [names[feature] for feature in report.style_constant],
+    }
+
+
+def style_names() -> dict[str, str]:
+    """The features of style in words."""
+    return {
+        "length": _("length in characters"),
+        "headings": _("headings"),
+        "bold": _("bold passages"),
+        "lists": _("list items"),
+        "code": _("code in blocks"),
     }
 
 
 def plot_items(rows: Sequence[ItemRow]) -> dict[str, Any]:
     """Where dots and intervals stand, in points around 1000; the axis holds every interval."""
-    low = min(row.item.rating_interval[0] for row in rows)
-    high = max(row.item.rating_interval[1] for row in rows)
+    bounds = [bound for row in rows for bound in (row.item.rating, *row.item.rating_interval) if math.isfinite(bound)]
+    low, high = min(bounds), max(bounds)
     step = next(size for size in (25, 50, 100, 200, 250, 500, 1000, 10**9) if (high - low) / size <= 6)
     start, end = math.floor(low / step) * step, math.ceil(high / step) * step
     end = end if end > start else start + step
@@ -193,8 +212,8 @@ def plot_items(rows: Sequence[ItemRow]) -> dict[str, Any]:
                 "y": (y := TOP + ROW_HEIGHT * at + ROW_HEIGHT // 2),
                 "text_y": y + 5,
                 "x": x(row.item.rating),
-                "low": x(row.item.rating_interval[0]),
-                "high": x(row.item.rating_interval[1]),
+                "low": x(row.item.rating_interval[0]) if row.has_interval else None,
+                "high": x(row.item.rating_interval[1]) if row.has_interval else None,
             }
             for at, row in enumerate(rows)
         ],

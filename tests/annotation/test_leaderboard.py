@@ -146,7 +146,7 @@ class TestByHand:
         assert "Ties count half a win each" in run(project)
 
     def test_nothing_but_ties_is_no_difference(self):
-        """Half wins alone: equal scores, an error of 0 that says nothing, so that no p-value is named."""
+        """Half wins alone: equal scores, and as all are alike, no error is known and no p-value named."""
         project = make_project()
         judge_often(project, ("A", "B"), times=3)
         found = run_json(project)
@@ -239,7 +239,6 @@ class TestWhatCannotBeCompared:
             ([("A", "B")], ["--slice", "colour=red"], "is not NAME=VALUE"),
             ([("A", "B")], ["--ridge", "-1"], "not a number of 0 or more"),
             ([("A", "B")], ["--cluster", "moon"], "invalid choice"),
-            ([("A", "B")], ["--cluster", "annotator"], "at least two clusters"),
             ([("A", "B")], ["--model", "plackett-luce", "--style-control"], "Style control needs Bradley–Terry"),
             ([("A", "B")], ["--slice", "prompt-length=long"], "No judgement meets these slices"),
         ],
@@ -354,6 +353,54 @@ class TestWhichJudgementsCount:
         assert both["clusters"] == 40
 
 
+class TestGroups:
+    def test_judgements_of_one_prompt_are_one_group_unless_asked_otherwise(self):
+        """Ten annotators say the same of each prompt: as one group each, errors are the root of ten times as wide."""
+        project = make_project()
+        for winner, loser in 30 * [("A", "B")] + 10 * [("B", "A")]:
+            prompt = make_prompt(project)
+            for number in range(10):
+                judge(project, winner, loser, prompt=prompt, annotator=someone(project, name=f"w{number}"))
+        usual, apart = run_json(project), run_json(project, "--cluster", "ranking")
+        assert (usual["cluster"], usual["clusters"], apart["clusters"]) == ("prompt", 40, 400)
+
+        def width(found: dict) -> float:
+            low, high = found["pairwise"][0]["interval"]
+            return high - low
+
+        exact = math.sqrt(10 * (40 / 39) / (400 / 399))
+        assert width(usual) / width(apart) == pytest.approx(exact)
+        assert "count as independent" in run(project, "--cluster", "ranking")
+        assert "count as independent" not in run(project)
+
+    def test_one_prompt_is_no_sample_of_prompts_and_that_is_said(self):
+        project = make_project()
+        prompt = make_prompt(project)
+        for winner, loser in [("A", "B"), ("A", "B"), ("B", "A")]:
+            judge(project, winner, loser, prompt=prompt)
+        found = run_json(project)
+        assert (found["cluster"], found["clusters"]) == ("ranking", 3)
+        assert "All judgements are of one prompt" in run(project)
+
+    def test_an_error_that_rests_on_one_group_is_unknown(self):
+        """C and D were judged by one annotator only: by annotator nothing shows how others would judge them."""
+        project = make_project()
+        for number in range(3):
+            annotator = someone(project, name=f"w{number}")
+            judge_often(project, "A", "B", times=2 + number, annotator=annotator)
+            judge(project, "B", "A", annotator=annotator)
+        judge_often(project, "C", "D", times=3, annotator=annotator)
+        judge(project, "D", "C", annotator=annotator)
+        found = run_json(project, "--cluster", "annotator")
+        items = {item["name"]: item for item in found["items"]}
+        assert None not in items["A"]["interval"]
+        assert items["C"]["score"] == pytest.approx(math.log(3) / 2)
+        assert (items["C"]["interval"], items["C"]["rank_band"]) == ([None, None], [1, 2])
+        pair = next(pair for pair in found["pairwise"] if pair["items"] == ["C", "D"])
+        assert (pair["p_value"], pair["p_holm"], pair["judgements_needed"]) == (None, None, None)
+        assert "no interval" in run(project, "--cluster", "annotator")
+
+
 class TestStyle:
     def test_what_length_is_worth_is_taken_off(self):
         """The longer response wins 3 of 4, and A is the longer in 3 of 4 battles: the source itself is worth nothing.
@@ -386,6 +433,9 @@ class TestStyle:
         judge_often(project, "B", "A", times=2)
         found = run_json(project, "--style-control")
         assert found["style_by_prior"] is True
+        assert {effect["feature"]: effect["differs_in"] for effect in found["style"]} == {"length": 4, "headings": 4}
+        assert all(effect["interval"][1] - effect["interval"][0] > 1 for effect in found["style"])
+        assert "rests on a prior" in run(project, "--style-control")
         assert found["ties"]["fallback"] is None
         assert all(math.isfinite(effect["value"]) for effect in found["style"])
 

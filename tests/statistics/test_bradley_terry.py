@@ -259,6 +259,35 @@ class TestUncertainty:
         assert_allclose(fit.covariance, inverse @ (scores.T @ scores) @ inverse * 30 / 29, rtol=1e-7)
         assert fit.clusters == 30
 
+    def test_one_group_says_nothing_of_errors(self):
+        """Of all judgements, or of those of one component: a sum of residuals is 0 there, which is no certainty."""
+        fit = bradley_terry.fit(["a", "b", "a"], ["b", "a", "b"], ties="davidson", clusters=["x", "x", "x"])
+        assert fit.clusters == 1
+        assert np.isnan(fit.intervals()).all()
+        sides = (["a", "b", "a", "c", "d", "c"], ["b", "a", "b", "d", "c", "d"])
+        fit = bradley_terry.fit(*sides, clusters=["x", "x", "y", "y", "y", "y"])
+        assert np.isfinite(fit.intervals()[:2]).all()
+        assert np.isnan(fit.intervals()[2:]).all()
+        assert np.isnan(fit.p_values()[2, 3])
+        assert fit.rank_bands()[2:].tolist() == [[1, 2], [1, 2]]
+        assert np.isnan(bradley_terry.fit(["a", "b"], ["b", "a"], 0.5).difference_errors).all()
+        rankings = plackett_luce.fit([["c", "d"], ["d", "c"]], clusters=[1, 1])
+        assert np.isnan(rankings.standard_errors).all()
+
+    def test_what_rests_on_a_prior_is_as_uncertain_as_the_prior(self):
+        """Two islands of two even items, precision 1: their means differ by 0, with the variance 1/2 + 1/2 of priors.
+
+        A covariate that differs in nothing but one row of a thousand is mostly its prior, of variance 1.
+        """
+        fit = bradley_terry.fit(400 * ["a", "b", "c", "d"], 400 * ["b", "a", "d", "c"], ridge=1.0)
+        between = np.array([1, 1, -1, -1]) / 2
+        assert_allclose(between @ fit.covariance @ between, 1.0, rtol=1e-6)
+        left, right, outcomes = draw(3, rows=1000, seed=3)
+        seldom = np.zeros((1000, 1))
+        seldom[0] = 1.0
+        fit = bradley_terry.fit(left, right, outcomes, covariates=seldom, covariate_ridge=1.0)
+        assert 0.8 < fit.effect("covariate 1").standard_error < 1.05
+
     def test_two_groupings_are_added_less_their_intersection(self):
         left, right, outcomes = draw(4, rows=400, seed=9)
         rng = np.random.default_rng(1)
@@ -447,7 +476,6 @@ class TestBadInput:
             ({"ridge": math.nan}, "ridge must be"),
             ({"covariance": "hc3"}, "Unknown covariance"),
             ({"clusters": [1]}, "2 rows"),
-            ({"clusters": [1, 1]}, "at least two clusters"),
             ({"clusters": ([1, 2], [1, 2], [1, 2])}, "One grouping or two"),
             ({"position": [1, 2]}, "Positions"),
             ({"covariates": [1, 2]}, "finite table"),

@@ -273,7 +273,6 @@ class TestBadInput:
             ({"ranked": [1, -1]}, "0 or more"),
             ({"tied": [[True, False, False]] * 2}, "False for the first"),
             ({"tied": [[False, True]] * 2}, "shape"),
-            ({"clusters": [1, 1]}, "at least two clusters"),
             ({"ridge": -0.1}, "ridge"),
             ({"bootstrap": -1}, "bootstrap"),
             ({"reference": 7}, "Unknown item 7"),

@@ -44,7 +44,11 @@ class Command(BaseCommand):
         parser.add_argument("--by", choices=get_args(By), default="source", help="What is ranked.")
         parser.add_argument("--model", choices=get_args(Method), default="bradley-terry")
         parser.add_argument("--style-control", action="store_true", help="Take off what length and Markdown are worth.")
-        parser.add_argument("--cluster", choices=get_args(Cluster), default="ranking", help="What could share a whim.")
+        parser.add_argument(
+            "--cluster", choices=get_args(Cluster),
+            help="What could share a whim; by default the prompt, or the ranking where single responses are ranked or "
+            "there is one prompt.",
+        )  # fmt: skip
         parser.add_argument(
             "--slice", action="append", default=[], type=parse_slice, metavar="NAME=VALUE",
             help=f"Only judgements of this slice; one of each: {', '.join(SLICES)}.",
@@ -95,7 +99,7 @@ def say_report(report: LeaderboardReport) -> Iterator[str]:
     yield (
         f"{report.comparisons} comparisons in {report.judgements} judgements{simulated}, by {report.annotators} "
         f"annotators of {report.slates} slates; {report.fit.model}, ties {report.fit.ties}, errors by "
-        f"{report.question.cluster} ({report.fit.clusters})"
+        f"{report.cluster} ({report.fit.clusters})"
     )
     yield from say_warnings(report)
     width = max(4, *(len(item.name) for item in report.items))
@@ -107,7 +111,10 @@ def say_report(report: LeaderboardReport) -> Iterator[str]:
         yield say_item(item, width=width)
     for effect in report.style:
         low, high = effect.interval
-        yield f"style: {effect.feature:<10} {effect.value:+.3f}  ({low:+.3f} to {high:+.3f})"
+        yield (
+            f"style: {effect.feature:<10} {effect.value:+.3f}  ({low:+.3f} to {high:+.3f}), "
+            f"differs in {effect.differs_in} comparisons"
+        )
     place = {item.name: at for at, item in enumerate(report.items)}
     neighbours = [pair for pair in report.pairs if place[pair.second] == place[pair.first] + 1]
     for pair in neighbours[:CLOSEST]:
@@ -123,6 +130,17 @@ def say_warnings(report: LeaderboardReport) -> Iterator[str]:
         yield f"Ties count half a win each. Davidson's model of ties does not fit: {report.ties_refused}"
     if report.few_clusters:
         yield f"Only {report.fit.clusters} independent groups: intervals are too narrow."
+    if report.is_one_prompt:
+        yield "All judgements are of one prompt: nothing here says how the items would do with others."
+    if report.counts_repeats:
+        yield "Several judgements of one prompt count as independent, though they are of the same responses."
+    if report.has_unknown_errors:
+        yield "Some scores have no interval: their judgements are all of one group, or all alike."
+    if report.style_by_prior:
+        yield (
+            "What style is worth rests on a prior: the judgements alone leave some feature without a value, since it "
+            "decides every judgement in which it differs, or goes along with another."
+        )
     if len(report.criteria) > 1:
         yield f"Judgements by {len(report.criteria)} criteria are put together; --slice criterion=… takes one."
     if not report.is_connected:
@@ -140,7 +158,7 @@ def say_item(item: Item, *, width: int) -> str:
         return f"{'–':>4}  {'–':>7}  {name}  {'–':>6}  {'not comparable':>16}  {'–':>6}  {won:>6}  {n}"
     low, high = item.interval
     band = f"{item.band[0]:.0f}–{item.band[1]:.0f}"
-    interval = f"{low:+.2f} to {high:+.2f}"
+    interval = "–" if math.isnan(low) else f"{low:+.2f} to {high:+.2f}"
     return (
         f"{item.rank:>4.0f}  {band:>7}  {name}  {item.score:+6.2f}  {interval:>16}  {item.rating:6.0f}  {won:>6}  {n}"
     )
