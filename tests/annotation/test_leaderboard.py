@@ -486,16 +486,27 @@ def import_real(folder: str, *names: str) -> Project:
 
 @needs_data
 def test_pandalm_is_fitted_as_it_is():
-    """llama-7b before bloom-7b and pythia-6.9b, opt-7b, and cerebras-gpt last; 326 of 2,997 judgements are ties."""
-    found = run_json(import_real("pandalm_pairs", "annotations", "items"))
+    """llama-7b before bloom-7b and pythia-6.9b, opt-7b, and cerebras-gpt last; 326 of 2,997 judgements are ties.
+
+    They are of 170 prompts: as independent judgements they would tell the last two apart, which they do not.
+    """
+    project = import_real("pandalm_pairs", "annotations", "items")
+    found = run_json(project)
     names = [item["name"] for item in found["items"]]
     assert (names[0], names[3:]) == ("llama-7b", ["opt-7b", "cerebras-gpt-6.7B"])
     assert set(names[1:3]) == {"pythia-6.9b", "bloom-7b"}
     assert np.sum(found["matrix"]["ties"]) == 2 * 326
     assert found["connected"]
-    style = run_json(import_real("pandalm_pairs", "annotations", "items"), "--style-control")["style"]
+    by_ranking = run_json(project, "--cluster", "ranking")
+    assert (found["clusters"], by_ranking["clusters"]) == (170, 2997)
+    last, last_by_ranking = (answer["pairwise"][-1]["p_holm"] for answer in (found, by_ranking))
+    assert (round(last, 2), round(last_by_ranking, 6)) == (0.17, 0.000014)
+    style = run_json(project, "--style-control")["style"]
     assert style[0]["feature"] == "length"
     assert style[0]["interval"][0] > 0
+    seldom = min(style, key=lambda effect: effect["differs_in"])
+    assert seldom["differs_in"] < 10
+    assert seldom["interval"][0] < 0 < seldom["interval"][1]
 
 
 @needs_data
