@@ -148,21 +148,20 @@ def _next_candidate(annotator: Membership, *, beside: UUID | None) -> Slot | Non
     return candidates.first()
 
 
-def _drafted_leases(annotator: Membership) -> QuerySet[Lease]:
-    """The annotator's leases under which something was entered and not submitted."""
-    return Lease.objects.filter(
-        annotator=annotator, token__in=Draft.objects.filter(annotator=annotator).values("token")
-    )
+def _drafted_leases(*annotators: Membership) -> QuerySet[Lease]:
+    """The annotators' leases under which something was entered and not submitted."""
+    drafts = Draft.objects.filter(annotator__in=annotators)
+    return Lease.objects.filter(annotator__in=annotators, token__in=drafts.values("token"))
 
 
-def drafts_without_slot(annotator: Membership) -> QuerySet[Lease]:
-    """The annotator's leases with a draft whose slate has gone to others; submitted, it is kept as an extra."""
-    own = Slot.objects.filter(slate=OuterRef("slot__slate"), annotator=annotator)
-    skipped = Skip.objects.filter(slate=OuterRef("slot__slate"), annotator=annotator)
+def drafts_without_slot(*annotators: Membership) -> QuerySet[Lease]:
+    """The annotators' leases with a draft whose slate has gone to others; submitted, it is kept as an extra."""
+    own = Slot.objects.filter(slate=OuterRef("slot__slate"), annotator=OuterRef("annotator"))
+    skipped = Skip.objects.filter(slate=OuterRef("slot__slate"), annotator=OuterRef("annotator"))
     free = Slot.objects.filter(slate=OuterRef("slot__slate"), is_extra=False).filter(
         Q(state=Slot.State.FREE) | Q(state=Slot.State.LEASED, deadline__lte=timezone.now())
     )
-    return _drafted_leases(annotator).filter(~Exists(own), ~Exists(skipped), ~Exists(free))
+    return _drafted_leases(*annotators).filter(~Exists(own), ~Exists(skipped), ~Exists(free))
 
 
 def _take(slot: Slot, *, annotator: Membership) -> Lease | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from django.contrib import messages
@@ -15,6 +16,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_GET, require_http_methods
 
 from annotation.agreement import measure_alpha
+from annotation.domain.assigning import drafts_without_slot
 from annotation.domain.projects import create_project, publish_guidelines
 from annotation.domain.tasks import Task, TaskRefused, task_of
 from annotation.forms.projects import GuidelinesForm, ProjectForm
@@ -53,7 +55,9 @@ def project_list(request: HttpRequest) -> HttpResponse:
     memberships = Membership.objects.filter(
         user=request.user.pk, project__in=projects_for_user(request.user)
     ).select_related("project")
-    return render(request, "annotation/project_list.html", {"memberships": memberships.order_by("project__name")})
+    listed = memberships.order_by("project__name")
+    kept = Counter(drafts_without_slot(*listed).values_list("annotator", flat=True))
+    return render(request, "annotation/project_list.html", {"memberships": listed, "kept": kept})
 
 
 @login_required

@@ -81,16 +81,18 @@ def rank(request: HttpRequest, slug: str) -> HttpResponse:
     `kept` is the token of a slate that they had begun and that has gone to others: it may be submitted all the same.
     """
     membership = require_membership(request.user, slug, action="annotate")
+    if request.GET.get("kept"):
+        begun = drafts_without_slot(membership).filter(token=read_token(request.GET["kept"])).first()
+        if begun is None:
+            return redirect("rank", slug=slug)
+        context = _page_context(membership, shown=begun) | _leased_slate(membership, begun)
+        return render(request, "annotation/rank.html", context)
     lease = live_lease(membership)
-    if lease is None and request.GET.get("kept"):
-        begun = get_object_or_404(drafts_without_slot(membership), token=read_token(request.GET["kept"]))
-        return render(request, "annotation/rank.html", _page_context(membership) | _leased_slate(membership, begun))
     if lease is None or _has_to_wait(membership):
         context = _page_context(membership) | {
             "change": unread_change(membership),
             "practice_due": practice_due(membership),
             "responses_coming": responses_are_coming(membership.project),
-            "kept": drafts_without_slot(membership),
             "has_ranked": my_rankings(membership).exists(),
         }
         return render(request, "annotation/rank_start.html", context)
@@ -398,10 +400,14 @@ def _require_lease(membership: Membership, token: str) -> Lease:
     return get_object_or_404(leases, token=read_token(token), annotator=membership)
 
 
-def _page_context(membership: Membership) -> dict[str, Any]:
-    """What the frame around a slate shows."""
+def _page_context(membership: Membership, *, shown: Lease | None = None) -> dict[str, Any]:
+    """What the frame around a slate shows; `shown` is the kept slate within it."""
     progress = annotator_progress(membership)
+    kept = drafts_without_slot(membership).select_related("slot__slate__prompt")
     return {
+        "kept": [
+            (lease.token, split_conversation(lease.slot.slate.prompt.messages).last) for lease in kept if lease != shown
+        ],
         "membership": membership,
         "project": membership.project,
         "section": "rank",

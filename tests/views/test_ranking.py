@@ -269,15 +269,45 @@ def test_a_draft_whose_slate_went_to_others_is_offered_and_taken_all_the_same(
     Slot.objects.filter(token=lease.token).update(state=Slot.State.FREE, annotator=None, token=None, deadline=None)
     for slot in Slot.objects.filter(slate=lease.slot.slate, state=Slot.State.FREE):
         Slot.objects.filter(pk=slot.pk).update(state=Slot.State.DONE, annotator=make_member(slot.slate.project))
-    assert kept in client.get(url(world, "rank")).content.decode()
+    start = client.get(url(world, "rank")).content.decode()
+    assert kept in start
+    assert f"Open “{str(lease.slot.slate.prompt.messages[-1]['content'])[:20]}" in start
+    assert "1 slate begun earlier" in client.get(reverse("project_list")).content.decode()
     body = client.get(kept).content.decode()
     assert f'name="token" value="{lease.token}"' in body
     assert "half" in body
+    assert kept not in body
     answer = client.post(url(world, "rank_submit"), fields(lease, 1, 2, 3, 4))
     assert answer.status_code == 302
     assert Slot.objects.get(token=lease.token).is_extra
     assert kept not in client.get(url(world, "rank")).content.decode()
-    assert world.client("reviewer").get(kept).status_code == 404
+    assert_goes_to_rank(client.get(kept), world=world)
+    assert_goes_to_rank(world.client("reviewer").get(kept), world=world)
+    assert "begun earlier" not in client.get(reverse("project_list")).content.decode()
+
+
+def assert_goes_to_rank(answer: Any, *, world: World) -> None:
+    assert (answer.status_code, answer.url) == (302, url(world, "rank"))
+
+
+def test_a_kept_draft_is_offered_beside_the_slate_that_is_held(world: World, client: Client, lease: Lease) -> None:
+    """It stays on screen when the page is loaded again, and the held slate comes after it."""
+    gone, held = lease, claim_slot(world.members["annotator"], beside=lease.token)
+    assert held is not None
+    keep_draft(world, client, gone.token, tier_0="3", rationale="half")
+    Slot.objects.filter(token=gone.token).update(state=Slot.State.FREE, annotator=None, token=None, deadline=None)
+    for slot in Slot.objects.filter(slate=gone.slot.slate, state=Slot.State.FREE):
+        Slot.objects.filter(pk=slot.pk).update(state=Slot.State.DONE, annotator=make_member(slot.slate.project))
+    kept = f"{url(world, 'rank')}?kept={gone.token}"
+    body = client.get(url(world, "rank")).content.decode()
+    assert f'name="token" value="{held.token}"' in body
+    assert kept in body
+    for _load in range(2):
+        body = client.get(kept).content.decode()
+        assert f'name="token" value="{gone.token}"' in body
+        assert "half" in body
+    assert client.post(url(world, "rank_submit"), fields(gone, 1, 2, 3, 4)).status_code == 302
+    assert f'name="token" value="{held.token}"' in client.get(url(world, "rank")).content.decode()
 
 
 def test_somebody_elses_draft_is_not_shown(world: World, client: Client, lease: Lease) -> None:
