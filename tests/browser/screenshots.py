@@ -2,8 +2,8 @@
 
     python tests/browser/screenshots.py --url http://localhost:8000 --password "$(cat var/demo_password)"
 
-Ranking is shot as an annotator in --rank-project, the rest as an engineer in --project. With --all it shoots light,
-dark and phone of every page, in English and in Chinese, into --out, for looking at.
+Ranking is shot as an annotator in --rank-project, the rest as an engineer in --project. With --all it shoots every
+page in light and dark, on a desk and on a phone, in English and in Chinese, into --out, for looking at.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from chromium import launch_chromium
 
-SIZES = {"light": (1440, 900), "dark": (1440, 900), "phone": (390, 844)}
+SIZES = {"light": (1440, 900), "dark": (1440, 900), "phone": (390, 844), "phone-dark": (390, 844)}
 LANGUAGES = ["en", "zh-hans"]
 
 
@@ -59,8 +59,8 @@ def signed_in(browser: Browser, options: argparse.Namespace, *, user: str, mode:
     width, height = SIZES[mode]
     context = browser.new_context(
         viewport={"width": width, "height": height},
-        color_scheme="dark" if mode == "dark" else "light",
-        has_touch=mode == "phone",
+        color_scheme="dark" if mode.endswith("dark") else "light",
+        has_touch=mode.startswith("phone"),
     )
     context.add_cookies([{"name": "django_language", "value": language, "url": options.url}])
     page = context.new_page()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
@@ -34,7 +37,7 @@ ENGINEER_PAGES = [
 ]  # fmt: skip
 ADMIN_PAGES = [
     "members/", "import/", "rank/", "history/", "settings/", "messages/", "guidelines/?version=2&against=1",
-    "practice/", "practice/1/", "practice/1/result/",
+    "practice/", "practice/1/", "practice/1/result/", "/projects/", "/projects/new/",
 ]  # fmt: skip
 
 
@@ -79,6 +82,7 @@ def add_metrics(run: Run, steps: range) -> None:
 def test_axe_finds_nothing_wrong(open_page: OpenPage, people: dict[str, Membership], language: str) -> None:
     """On every page, in light and dark: the one for signing in, the gates before ranking and an amendment are there."""
     ranking = Ranking.objects.filter(annotator=people["annotator"]).get()
+    User.objects.update(is_staff=True)
     pages = [(people["engineer"], ENGINEER_PAGES), (people["admin"], ADMIN_PAGES), (people["annotator"], ["", "rank/"])]
     pages += [
         (people["annotator"], [f"rankings/{ranking.pk}/amend/"]),
@@ -89,12 +93,35 @@ def test_axe_finds_nothing_wrong(open_page: OpenPage, people: dict[str, Membersh
         page = open_page(member.user)
         use_language(page, language)
         for address in addresses:
-            page.goto(f"/projects/browser/{address}")
+            page.goto(urljoin("/projects/browser/", address))
             assert page.locator("html").get_attribute("lang") == language
             found += [(address, *problem) for problem in problems_of(page)]
     page.context.clear_cookies(name=settings.SESSION_COOKIE_NAME)
     page.goto("/login/")
     expect(page.locator("[name=password]")).to_be_visible()
+    assert [*found, *problems_of(page)] == []
+
+
+def test_axe_finds_nothing_wrong_with_what_a_form_refuses(
+    open_page: OpenPage, people: dict[str, Membership], tmp_path: Path
+) -> None:
+    """An import that names file, line and field; a project without a name; battles of nobody."""
+    User.objects.update(is_staff=True)
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"prompt": 7}\n{"prompt"\n')
+    page = open_page(people["admin"].user)
+    page.goto("/projects/browser/import/")
+    page.locator("[type=file]").set_input_files(broken)
+    page.locator("main form button").first.click()
+    expect(page.locator("main")).to_contain_text("broken.jsonl")
+    found = problems_of(page)
+    page.goto("/projects/new/")
+    page.locator("[name=name]").evaluate("(field) => { field.form.noValidate = true; }")
+    page.locator("main form button").last.click()
+    expect(page.locator("main .error").first).to_be_visible()
+    found += problems_of(page)
+    page.goto("/projects/browser/leaderboard/battles/?first=secret-source-0&second=nobody")
+    expect(page.locator("[name=second]")).to_have_value("nobody")
     assert [*found, *problems_of(page)] == []
 
 

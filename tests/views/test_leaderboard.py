@@ -106,6 +106,14 @@ def test_battles_of_nobody_are_refused(world: World, board: Project, asked: dict
     assert said in main_of(answer)
 
 
+def test_a_misspelt_name_can_be_mended_and_the_slices_stay(world: World, board: Project) -> None:
+    asked = {"first": "A", "second": "nobody", "response-length": "short", "style": "on"}
+    body = main_of(get(world, "leaderboard_battles", **asked))
+    assert '?response-length=short&amp;style=on&amp;"' in body
+    assert '<input type="hidden" name="response-length" value="short">' in body
+    assert 'name="second" value="nobody"' in body
+
+
 def test_two_that_did_not_meet_have_no_battles(world: World, board: Project) -> None:
     answer = get(world, "leaderboard_battles", first="A", second="secret-source-0")
     assert answer.status_code == 200
