@@ -30,7 +30,7 @@ MOST_PLOTTED = 50
 MOST_IN_MATRIX = 20
 MOST_PAIRS = 66
 """All pairs of twelve items; of more, the page shows neighbours."""
-NAME_LETTERS = 22
+NAME_LETTERS = 20
 ASKED = ("first", "second")
 """What is asked of battles alone."""
 
