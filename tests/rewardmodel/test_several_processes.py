@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -166,12 +167,12 @@ def test_a_stopped_run_goes_on_with_any_number_of_processes(twice: dict[str, dic
         assert sorted(file.name for file in run.checkpoints.glob("checkpoint-*")) == ["checkpoint-5", "checkpoint-6"]
 
 
-@pytest.mark.parametrize("name", ["data_parallel", "fsdp2", "zero2", "zero3"])
+@pytest.mark.parametrize("name", ["data_parallel", "fsdp2", "zero2"])
 def test_the_shipped_configurations_are_ones_that_accelerate_reads(name: str) -> None:
     from accelerate.commands.config.config_args import load_config_from_file
 
     loaded: Any = load_config_from_file(str(CONFIGURATIONS / f"{name}.yaml"))
-    kinds = {"data_parallel": "MULTI_GPU", "fsdp2": "FSDP", "zero2": "DEEPSPEED", "zero3": "DEEPSPEED"}
+    kinds = {"data_parallel": "MULTI_GPU", "fsdp2": "FSDP", "zero2": "DEEPSPEED"}
     assert loaded.distributed_type == kinds[name]
     assert yaml.safe_load((CONFIGURATIONS / f"{name}.yaml").read_text())["num_machines"] == 1
 
@@ -297,6 +298,31 @@ def test_over_trl_a_run_of_two_processes_stops_together_and_goes_on_to_the_same_
     assert rows[0] == rows[1]
     weights = [(run.outputs / "model" / "model.safetensors").read_bytes() for run in (stopped, whole)]
     assert weights[0] == weights[1]
+
+
+def test_under_zero_2_two_processes_train_as_one_does(
+    over_trl: dict[str, dict[str, RunDir]], tmp_path: Path, make_spec: MakeSpec
+) -> None:
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed")
+    one = over_trl["one"]["sft-full"]
+    spec = json.loads((one.path / "spec.json").read_text())
+    file = tmp_path / "spec.json"
+    file.write_text(json.dumps({**spec, "batch_size": 4}))
+    command = [
+        *(sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGURATIONS / "zero2.yaml")),
+        *("--num_processes", "2", "--main_process_port", str(find_port())),
+        *("-m", "rewardmodel", "train", str(file), "--run-dir", str(tmp_path / "run")),
+    ]
+    path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    two = RunDir(tmp_path / "run")
+    for ours, theirs in zip(two.read_metrics(), one.read_metrics(), strict=True):
+        for key in {"loss", "eval_loss", "grad_norm"} & set(theirs):
+            assert ours[key] == pytest.approx(theirs[key], abs=1e-5, rel=1e-5)
+    weights = [load_file(run.outputs / "model" / "model.safetensors") for run in (two, one)]
+    assert all(torch.allclose(weights[0][key], weights[1][key], atol=1e-4) for key in weights[1])
 
 
 def test_divided_weights_are_refused_by_methods_over_trl(
