@@ -140,7 +140,7 @@ def stock(shape: str, *, weights: str, pairs: int, checkpointing: bool) -> Case:
 
         on_gpu = bench.compute.device == "cuda"
         rows = [
-            {"prompt_ids": p.prompt_ids, "chosen_ids": p.chosen_ids, "rejected_ids": p.rejected_ids}
+            {"prompt_ids": [*p.prompt_ids], "chosen_ids": [*p.chosen_ids], "rejected_ids": [*p.rejected_ids]}
             for p in bench.pairs
         ]
         count = 4 if bench.smoke else pairs

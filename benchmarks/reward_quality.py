@@ -203,7 +203,7 @@ def train_stock(pairs: Sequence[EncodedPair], *, seed: int, bench: Bench) -> Any
     from trl import RewardConfig, RewardTrainer
 
     rows = [
-        {"chosen_ids": pair.prompt_ids + pair.chosen_ids, "rejected_ids": pair.prompt_ids + pair.rejected_ids}
+        {"chosen_ids": [*pair.prompt_ids, *pair.chosen_ids], "rejected_ids": [*pair.prompt_ids, *pair.rejected_ids]}
         for pair in pairs
     ]
     model = bench.create()

@@ -276,7 +276,7 @@ def stock(shape: str, *, weights: str, pairs: int, checkpointing: bool) -> Case:
 
         on_gpu = bench.compute.device == "cuda"
         rows = [
-            {"chosen_ids": p.prompt_ids + p.chosen_ids, "rejected_ids": p.prompt_ids + p.rejected_ids}
+            {"chosen_ids": [*p.prompt_ids, *p.chosen_ids], "rejected_ids": [*p.prompt_ids, *p.rejected_ids]}
             for p in bench.pairs
         ]
         count = 4 if bench.smoke else pairs

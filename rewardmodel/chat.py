@@ -8,6 +8,7 @@ A reward model read at another token than it was trained on loses much of its ac
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -17,6 +18,7 @@ from jinja2.exceptions import TemplateError
 
 from rewardmodel.contract import Message
 from rewardmodel.data import DataError, Example, Pair
+from rewardmodel.token_cache import Ids, keep_tokens, locate_tokens, read_tokens
 
 GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
@@ -26,9 +28,9 @@ class EncodedPair:
     """A pair as token ids. prompt + chosen and prompt + rejected are whole conversations."""
 
     pair: Pair
-    prompt_ids: list[int]
-    chosen_ids: list[int]
-    rejected_ids: list[int]
+    prompt_ids: Ids
+    chosen_ids: Ids
+    rejected_ids: Ids
 
     @property
     def length(self) -> int:
@@ -101,7 +103,7 @@ class _Encoder:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
-        self.known: dict[tuple[str, ...], list[int]] = {}
+        self.known: dict[tuple[str, ...], Ids] = {}
 
     def encode(self, pair: Pair) -> EncodedPair:
         prompt = self._look_up((pair.prompt_id,), messages=pair.prompt, whole=False)
@@ -116,10 +118,10 @@ class _Encoder:
         shared = min(_common_length(prompt, chosen), _common_length(prompt, rejected))
         return EncodedPair(pair, prompt[:shared], chosen[shared:], rejected[shared:])
 
-    def _look_up(self, key: tuple[str, ...], *, messages: Sequence[Message], whole: bool) -> list[int]:
+    def _look_up(self, key: tuple[str, ...], *, messages: Sequence[Message], whole: bool) -> Ids:
         if key not in self.known:
             encode = encode_conversation if whole else encode_prompt
-            self.known[key] = encode(self.tokenizer, messages=messages)
+            self.known[key] = array("i", encode(self.tokenizer, messages=messages))
         return self.known[key]
 
 
@@ -129,16 +131,11 @@ def encode_split(
     """All pairs that fit. Longer ones are dropped whole: cutting one side would change what was compared.
 
     Pairs whose two sides read the same are dropped as well: nothing can be learned from them or tested by them.
-    dropped: what was left out before.
+    dropped: what was left out before. The ids of many pairs are kept on disk and found there again (`token_cache`).
     """
-    encoder = _Encoder(tokenizer)
     kept: list[EncodedPair] = []
     counts = {"too_long": 0, "identical": 0, **(dropped or {})}
-    for pair in pairs:
-        try:
-            encoded = encoder.encode(pair)
-        except DataError as error:
-            raise DataError(f"line {pair.line}: {error}") from None
+    for encoded in _encode_pairs(tokenizer, pairs=pairs):
         if encoded.chosen_ids == encoded.rejected_ids:
             counts["identical"] += 1
         elif encoded.length > max_length:
@@ -146,6 +143,22 @@ def encode_split(
         else:
             kept.append(encoded)
     return EncodedSplit(kept, counts)
+
+
+def _encode_pairs(tokenizer: Any, *, pairs: Sequence[Pair]) -> list[EncodedPair]:
+    file = locate_tokens(tokenizer, pairs=pairs)
+    known = file and read_tokens(file, count=len(pairs), vocabulary=len(tokenizer))
+    if known:
+        return [EncodedPair(pair, *ids) for pair, ids in zip(pairs, known, strict=True)]
+    encoder, encoded = _Encoder(tokenizer), []
+    for pair in pairs:
+        try:
+            encoded.append(encoder.encode(pair))
+        except DataError as error:
+            raise DataError(f"line {pair.line}: {error}") from None
+    if file:
+        keep_tokens(file, encoded=[(item.prompt_ids, item.chosen_ids, item.rejected_ids) for item in encoded])
+    return encoded
 
 
 def encode_examples(
@@ -241,5 +254,5 @@ def _apply_template(tokenizer: Any, *, messages: Sequence[Message], add_generati
     return list(ids)
 
 
-def _common_length(first: list[int], second: list[int]) -> int:
+def _common_length(first: Sequence[int], second: Sequence[int]) -> int:
     return sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(first, second, strict=False)))

@@ -15,6 +15,7 @@ from itertools import takewhile
 
 from rewardmodel.chat import EncodedPair
 from rewardmodel.rankings import strict_order
+from rewardmodel.token_cache import Ids
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Group:
     """
 
     prompt_id: str
-    sequences: list[list[int]]
+    sequences: Sequence[Sequence[int]]
     prompt_length: int
     shared: int
     edges: list[Edge]
@@ -121,12 +122,17 @@ def _build_groups(pairs: list[EncodedPair], *, most_tokens: int | None) -> list[
 
 def _build_group(pairs: Sequence[EncodedPair]) -> Group:
     places: dict[tuple[int, ...], int] = {}
+    sequences: list[Ids] = []
     edges = []
     for item in pairs:
-        better, worse = (places.setdefault(tuple(ids), len(places)) for ids in _sides(item))
+        indices = []
+        for ids in _sides(item):
+            indices.append(places.setdefault(tuple(ids), len(places)))
+            if len(places) > len(sequences):
+                sequences.append(ids)
+        better, worse = indices
         pair = item.pair
         edges.append(Edge(better, worse, pair.weight, pair.probability, pair.margin or 0.0, pair.tied))
-    sequences = [list(ids) for ids in places]
     return Group(
         prompt_id=pairs[0].pair.prompt_id,
         sequences=sequences,
@@ -137,16 +143,16 @@ def _build_group(pairs: Sequence[EncodedPair]) -> Group:
     )
 
 
-def _sides(item: EncodedPair) -> tuple[list[int], list[int]]:
+def _sides(item: EncodedPair) -> tuple[Ids, Ids]:
     return item.prompt_ids + item.chosen_ids, item.prompt_ids + item.rejected_ids
 
 
-def shared_length(sequences: Sequence[list[int]]) -> int:
+def shared_length(sequences: Sequence[Sequence[int]]) -> int:
     """How many tokens all begin with; fewer than the shortest has."""
     if len(sequences) < 2:
         return 0
     # Of all sequences, the least and the greatest part first.
-    low, high = min(sequences), max(sequences)
+    low, high = min(sequences, key=tuple), max(sequences, key=tuple)
     same = sum(1 for _ in takewhile(lambda both: both[0] == both[1], zip(low, high, strict=False)))
     return min(same, min(len(ids) for ids in sequences) - 1)
 

@@ -38,6 +38,7 @@ from rewardmodel.metrics import brier_score, pairwise_accuracy, wilson_interval
 from rewardmodel.models import read_positions
 from rewardmodel.progress import Progress
 from rewardmodel.score import load_scorer
+from rewardmodel.token_cache import Ids
 
 TURNED_ROUND = 32
 
@@ -322,7 +323,7 @@ def _encode_variants(
     return kept, left_out
 
 
-def _whole(pair: EncodedPair) -> tuple[list[int], list[int]]:
+def _whole(pair: EncodedPair) -> tuple[Ids, Ids]:
     return pair.prompt_ids + pair.chosen_ids, pair.prompt_ids + pair.rejected_ids
 
 

@@ -294,7 +294,7 @@ def recall_reference(
     weights: hashes of the model's files.
     """
     way = [settled.packed, settled.weights, compute.device, compute.precision]
-    texts = [[group.prompt_length, group.sequences] for group in groups]
+    texts = [[group.prompt_length, [list(ids) for ids in group.sequences]] for group in groups]
     key = hashlib.sha256(json.dumps([dict(weights), way, texts], sort_keys=True).encode()).hexdigest()
     if not groups:
         return []

@@ -111,7 +111,9 @@ def test_the_loss_and_gradient_are_those_of_trl_on_the_same_batch(
         def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
             return dataset
 
-    rows = [{"prompt_ids": p.prompt_ids, "chosen_ids": p.chosen_ids, "rejected_ids": p.rejected_ids} for p in pairs]
+    rows = [
+        {"prompt_ids": [*p.prompt_ids], "chosen_ids": [*p.chosen_ids], "rejected_ids": [*p.rejected_ids]} for p in pairs
+    ]
     spec = DPOSpec(data="-", loss_type=loss_type, **changes)
     model = load_model(tiny_model)
     trainer = Encoded(

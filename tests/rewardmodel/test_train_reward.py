@@ -103,8 +103,8 @@ def test_the_loss_and_gradient_are_those_of_trl_on_the_same_batch(tmp_path: Path
     model = load_model(tiny_model)
     rows = [
         {
-            "chosen_ids": item.prompt_ids + item.chosen_ids,
-            "rejected_ids": item.prompt_ids + item.rejected_ids,
+            "chosen_ids": [*item.prompt_ids, *item.chosen_ids],
+            "rejected_ids": [*item.prompt_ids, *item.rejected_ids],
             "margin": item.pair.margin,
         }
         for item in pairs
