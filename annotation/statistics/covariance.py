@@ -98,10 +98,13 @@ def ground(information: Floats, *, constants: Floats) -> Floats:
     return information
 
 
-def centre(covariance: Floats, *, component: npt.NDArray[np.intp]) -> Floats:
-    """Covariance (P, P) with its first n rows and columns less their mean over each component, (n,)."""
-    n, sizes = len(component), np.bincount(component)
-    mean = csr_array((1 / sizes[component], (component, np.arange(n))), shape=(len(sizes), n))
+def centre(covariance: Floats, *, component: npt.NDArray[np.intp], known: npt.NDArray[np.bool_]) -> Floats:
+    """Covariance (P, P) with its first n rows and columns less their mean over the known items of each component.
+
+    component, known: (n,). A component without known items is left as it is.
+    """
+    n, sizes = len(component), np.maximum(np.bincount(component, weights=known), 1)
+    mean = csr_array((known / sizes[component], (component, np.arange(n))), shape=(len(sizes), n))
     rows = covariance[:n] - (mean @ covariance[:n])[component]
     centred = np.concatenate([rows, covariance[n:]])
     centred[:, :n] -= (mean @ centred[:, :n].T).T[:, component]

@@ -8,19 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from annotation.statistics.codes import Names, show_names
-from annotation.statistics.connectivity import Connectivity
+from annotation.statistics.connectivity import Connectivity, find_linked
 from annotation.statistics.covariance import centre, clip_to_semidefinite
 from annotation.statistics.fits import Effect, Fit
 from annotation.statistics.newton import Evaluation, Maximum, NoMaximumError, invert, maximise
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Groups: TypeAlias = npt.NDArray[np.intp]
+Integers: TypeAlias = npt.NDArray[np.integer[Any]]
 Covariance: TypeAlias = Literal["robust", "model", "none"]
 
 BOOTSTRAP_STEP = 1e-3
@@ -85,6 +86,9 @@ class Likelihood(Protocol):
     def clustered_meat(self, point: Floats, *, groupings: Sequence[Groups]) -> tuple[Floats, int]:
         """The same with rows added by group first, and the number of groups."""
 
+    def edges(self, rows: slice) -> tuple[Integers, Integers, Integers]:
+        """Who was compared with whom in some of the rows: two items of each comparison, and the row."""
+
     def resampled(self, rng: np.random.Generator, *, groups: Groups | None) -> Callable[[Floats], Evaluation]:
         """The likelihood of a bootstrap sample, drawn by group or by row."""
 
@@ -108,6 +112,9 @@ def estimate(
     maximum = find_maximum(likelihood)
     there = likelihood(maximum.point)
     covariance, clusters = covariance_of(likelihood, point=maximum.point, there=there, groupings=groupings)
+    known = None
+    if covariance is not None:
+        known = ~np.isnan(np.diag(covariance)[:n])
     fitted = replace(
         nothing,
         clusters=clusters,
@@ -116,7 +123,9 @@ def estimate(
         effects=effects_of(likelihood, point=maximum.point, covariance=covariance),
         samples=draw_samples(likelihood, maximum=maximum, groupings=groupings) if settings.bootstrap else None,
     )
-    scored = fitted.with_scores(maximum.point[:n], covariance=None if covariance is None else covariance[:n, :n])
+    scored = fitted.with_scores(
+        maximum.point[:n], covariance=None if covariance is None else covariance[:n, :n], known=known
+    )
     return scored, maximum, covariance
 
 
@@ -141,11 +150,11 @@ def covariance_of(
 ) -> tuple[Floats | None, int]:
     """Covariance of all parameters, (P, P), scores centred by component; and how many groups it counts on.
 
-    In the sandwich a prior counts as one more observation, with the variance that it has by itself: what rests on it is
-    as uncertain as it says. Where a component's judgements are all of one group, or no two differ, nothing was seen
-    that an error could be taken from, and its rows and columns are NaN, as all are where there is one group only.
-    Raises ValueError for effects that are combinations of others, and where scores ran off so far that the likelihood
-    is flat there.
+    In the sandwich a prior counts as one more observation, with the variance that it has by itself. What the spread
+    between groups cannot say is NaN, never 0: rows and columns of items that one group alone joins to the others of
+    their component (`find_linked`), and of items and effects in which no two groups differ. Scores are centred over the
+    others. Raises ValueError for effects that are combinations of others, and where scores ran off so far that the
+    likelihood is flat there.
     """
     kind, rows, names = likelihood.settings.covariance, likelihood.count, likelihood.effect_names
     if kind == "none" and not names:
@@ -159,26 +168,27 @@ def covariance_of(
     if kind == "none":
         return None, 0
     if kind == "model":
-        return centre(inverse, component=likelihood.component), rows
-    if any(int(groups.max()) < 1 for groups in groupings):
-        return np.full_like(inverse, np.nan), 1
+        return centre(inverse, component=likelihood.component, known=np.ones(n, dtype=bool)), rows
+    clusters = rows
+    linked = np.ones(n, dtype=bool)
     if groupings:
+        if any(int(groups.max()) < 1 for groups in groupings):
+            return np.full_like(inverse, np.nan), 1
+        linked = find_linked(likelihood.edges, rows=rows, groupings=groupings, n=n)
         meat, clusters = likelihood.clustered_meat(point, groupings=groupings)
     else:
-        meat, clusters = likelihood.meat(point) * (rows / max(rows - 1, 1)), rows
+        meat = likelihood.meat(point) * (rows / max(rows - 1, 1))
     meat[np.diag_indices(len(meat))] += likelihood.penalty
     covariance = inverse @ meat @ inverse
     covariance = clip_to_semidefinite(covariance) if len(groupings) > 1 else covariance
-    covariance = centre(covariance, component=likelihood.component)
-    unvaried = unvaried_items(meat[:n, :n], information=there.information[:n, :n], component=likelihood.component)
-    covariance[:n][unvaried] = covariance.T[:n][unvaried] = np.nan
+    # A row of weight w has w² in the meat and w in the information.
+    least = UNVARIED * likelihood.total_weight / max(rows, 1)
+    known = np.diag(meat) > least * np.diag(there.information)
+    known[:n] &= linked
+    known[:n] &= np.bincount(likelihood.component, weights=known[:n])[likelihood.component] > 1
+    covariance = centre(covariance, component=likelihood.component, known=known[:n])
+    covariance[~known] = covariance[:, ~known] = np.nan
     return covariance, clusters
-
-
-def unvaried_items(meat: Floats, *, information: Floats, component: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
-    """Items in whose whole component no two groups differ, (n,), from both matrices' diagonals, (n, n)."""
-    varies = np.diag(meat) > UNVARIED * np.diag(information)
-    return np.asarray(np.bincount(component, weights=varies)[component] == 0)
 
 
 def effects_of(likelihood: Likelihood, *, point: Floats, covariance: Floats | None) -> tuple[Effect, ...]:

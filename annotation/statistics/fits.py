@@ -56,11 +56,11 @@ class Ratings:
 class Fit:
     """Scores of n items, as a model saw them.
 
-    `scores`: (n,) log-worths, mean 0 in each component, or 0 at `reference`; NaN where an item is in a component by
-    itself. `covariance`: (n, n), NaN across components and in those whose judgements are all of one group, None where
-    it was not asked for. `samples`: (B, n) scores of bootstrap samples. `contexts`: the scores within each context by
-    name. `rows`, `clusters`: how many comparisons or rankings went in, and how many independent groups of them the
-    errors count on.
+    `scores`: (n,) log-worths, mean 0 over the items of each component whose errors are known, or 0 at `reference`; NaN
+    where an item is in a component by itself. `covariance`: (n, n), NaN across components and for items that one group
+    of judgements alone joins to the others, None where it was not asked for. `samples`: (B, n) scores of bootstrap
+    samples. `contexts`: the scores within each context by name. `rows`, `clusters`: how many comparisons or rankings
+    went in, and how many independent groups of them the errors count on.
     """
 
     model: str
@@ -90,16 +90,32 @@ class Fit:
         """Whether something is said of the two items together, (n, n)."""
         return self.component[:, None] == self.component[None, :]
 
-    def with_scores(self, scores: Floats, *, covariance: Floats | None) -> Fit:
-        """The fit with these scores, (n,), and their covariance, (n, n): centred, and NaN where nothing is known."""
+    def with_scores(
+        self, scores: Floats, *, covariance: Floats | None, known: npt.NDArray[np.bool_] | None = None
+    ) -> Fit:
+        """The fit with these scores, (n,), and their covariance, (n, n): centred, and NaN where nothing is known.
+
+        `known`: the items whose errors are known, (n,), all where it is not given; each component is centred over its
+        own, or over all where it has none. Samples of the others are NaN.
+        """
         component, size = self.component, np.bincount(self.component)[self.component]
-        mean = np.bincount(component, weights=scores) / np.bincount(component)
-        known = (size > 1)[:, None] & self.comparable
+        known = np.ones(len(scores), dtype=bool) if known is None else known
+        has_known = np.bincount(component, weights=known)[component] > 0
+        weight = np.where(has_known, known, True) / 1.0
+
+        def centred(values: Floats) -> Floats:
+            means = np.bincount(component, weights=values * weight) / np.bincount(component, weights=weight)
+            return np.where(size > 1, values - means[component], np.nan)
+
+        together = (size > 1)[:, None] & self.comparable
+        samples = self.samples
+        if samples is not None:
+            samples = np.where(known, np.stack([centred(sample) for sample in samples]), np.nan)
         return replace(
             self,
-            scores=np.where(size > 1, scores - mean[component], np.nan),
-            covariance=None if covariance is None else np.where(known, covariance, np.nan),
-            samples=None if self.samples is None else _centre_samples(self.samples, component=component, size=size),
+            scores=centred(scores),
+            covariance=None if covariance is None else np.where(together, covariance, np.nan),
+            samples=samples,
         )
 
     def score(self, item: Hashable) -> float:
@@ -265,10 +281,10 @@ class Fit:
         critical, rng = np.full(len(self.items), np.inf), np.random.default_rng(seed)
         for component in np.unique(self.component):
             here = np.flatnonzero(self.component == component)
-            covariance = self._covariance[np.ix_(here, here)]
-            if np.isnan(covariance).any():
+            here = here[~np.isnan(np.diag(self._covariance)[here])]
+            if len(here) < 2:
                 continue
-            values, vectors = np.linalg.eigh(covariance)
+            values, vectors = np.linalg.eigh(self._covariance[np.ix_(here, here)])
             root = vectors * np.sqrt(np.maximum(values, 0.0))
             a, b = np.triu_indices(len(here), 1)
             errors = self.difference_errors[here[a], here[b]]
@@ -279,11 +295,6 @@ class Fit:
                 largest[draw] = np.abs((z[a] - z[b]) / errors).max(initial=0.0)
             critical[here] = np.quantile(largest, level)
         return critical
-
-
-def _centre_samples(samples: Floats, *, component: npt.NDArray[np.intp], size: npt.NDArray[np.intp]) -> Floats:
-    means = np.stack([np.bincount(component, weights=sample)[component] for sample in samples]) / size
-    return np.where(size > 1, samples - means, np.nan)
 
 
 def _share(level: float) -> float:

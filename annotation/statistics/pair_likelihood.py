@@ -247,6 +247,12 @@ class PairLikelihood:
 
         return combine_groupings(groupings, meat=meat)
 
+    def edges(self, rows: slice) -> tuple[Integers, Integers, Integers]:
+        """Who was compared with whom in some of the rows: two items of each comparison, and the row."""
+        row = np.arange(rows.start, rows.stop)
+        cell = row if self.data.rows is None else self.data.rows.place[rows] % len(self.left)
+        return self.left[cell], self.right[cell], row
+
     def resampled(self, rng: np.random.Generator, *, groups: Groups | None) -> Callable[[Floats], Evaluation]:
         """The likelihood with an exponential weight on every group, or on every row.
 

@@ -213,6 +213,14 @@ class RankingLikelihood:
         entries = self.scores(point)
         return combine_groupings(groupings, meat=lambda groups: self._outer(groups, entries=entries))
 
+    def edges(self, rows: slice) -> tuple[Integers, Integers, Integers]:
+        """Who follows whom in some of the rankings, which joins all that a ranking compares; and the ranking."""
+        order = self.rankings.order[:, rows]
+        above, below = order[:-1], order[1:]
+        row = np.broadcast_to(np.arange(rows.start, rows.stop), above.shape)
+        both = below < self.n
+        return above[both], below[both], row[both]
+
     def resampled(self, rng: np.random.Generator, *, groups: Groups | None) -> Callable[[Floats], Evaluation]:
         """The likelihood with an exponential weight on every group, or on every ranking."""
         given = np.arange(self.count) if groups is None else groups

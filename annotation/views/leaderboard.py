@@ -176,6 +176,8 @@ def describe_report(report: LeaderboardReport) -> dict[str, Any]:
             for members, number in apart[:MOST_PLOTTED]
         ],
         "errors_by": CLUSTERS[report.cluster],
+        "thin": [f"{item.name} ({item.clusters})" for item in report.thin],
+        "unknown": [item.name for item in report.unknown],
         "style_names": names,
         "style_constant": [names[feature] for feature in report.style_constant],
     }
@@ -253,13 +255,14 @@ def table_of_items(report: LeaderboardReport) -> Iterator[Sequence[Any]]:
     """The items as rows of a CSV, with their heading; every row says how many judgements are behind all of it."""
     yield (
         "rank", "rank_low", "rank_high", "name", "score", "low", "high", "rating", "rating_low", "rating_high",
-        "component", "comparisons", "wins", "ties", "losses", "win_rate", "judgements", "simulated_judgements",
+        "component", "clusters", "comparisons",
+        "wins", "ties", "losses", "win_rate", "judgements", "simulated_judgements",
     )  # fmt: skip
     for item in report.items:
         row = item.as_json()
         yield (
             row["rank"], *row["rank_band"], item.name, item.score, *item.interval, item.rating, *item.rating_interval,
-            item.component, item.comparisons, item.wins, item.ties, item.losses, item.win_rate,
+            item.component, item.clusters, item.comparisons, item.wins, item.ties, item.losses, item.win_rate,
             report.judgements, report.simulated,
         )  # fmt: skip
 

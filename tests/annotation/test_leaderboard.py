@@ -398,7 +398,42 @@ class TestGroups:
         assert (items["C"]["interval"], items["C"]["rank_band"]) == ([None, None], [1, 2])
         pair = next(pair for pair in found["pairwise"] if pair["items"] == ["C", "D"])
         assert (pair["p_value"], pair["p_holm"], pair["judgements_needed"]) == (None, None, None)
-        assert "no interval" in run(project, "--cluster", "annotator")
+        assert "or all judgements are alike: C, D" in run(project, "--cluster", "annotator")
+
+    def test_an_item_of_one_prompt_has_no_interval_and_one_of_few_is_named(self):
+        """E was judged ten times on one prompt, F on four: E's error is unknown, F's too small, others' hold."""
+        project = make_project()
+        for number in range(40):
+            judge(project, *(("A", "B") if number % 3 else ("B", "A")))
+        for rival, prompts in (("E", 1), ("F", 4)):
+            for number in range(prompts):
+                prompt = make_prompt(project)
+                for again in range(10):
+                    tiers = (rival, "A") if (again + number) % 3 else ("A", rival)
+                    judge(project, *tiers, prompt=prompt, annotator=someone(project, name=f"w{again}"))
+        found = run_json(project)
+        items = {item["name"]: item for item in found["items"]}
+        assert {name: item["clusters"] for name, item in items.items()} == {"A": 45, "B": 40, "E": 1, "F": 4}
+        assert [name for name, item in items.items() if item["interval"] == [None, None]] == ["E"]
+        pairs = {frozenset(pair["items"]): pair for pair in found["pairwise"]}
+        assert pairs[frozenset("AE")]["p_value"] is None
+        assert pairs[frozenset("AB")]["p_value"] is not None
+        said = run(project)
+        assert "or all judgements are alike: E" in said
+        assert "their own intervals are too narrow: F (4)" in said
+
+    def test_prompts_without_a_comparison_are_no_groups(self):
+        """One prompt has A against B; in five others A stands beside itself."""
+        project = make_project()
+        prompt = make_prompt(project)
+        for winner, loser in [("A", "B"), ("A", "B"), ("B", "A")]:
+            judge(project, winner, loser, prompt=prompt)
+        for _number in range(5):
+            ranking = judge(project, "A", "B")
+            Response.objects.filter(slates=ranking.slate, source="B").update(source="A")
+        found = run_json(project)
+        assert (found["cluster"], found["clusters"]) == ("ranking", 3)
+        assert "All judgements are of one prompt" in run(project)
 
 
 class TestStyle:

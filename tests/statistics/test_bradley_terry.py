@@ -274,6 +274,65 @@ class TestUncertainty:
         rankings = plackett_luce.fit([["c", "d"], ["d", "c"]], clusters=[1, 1])
         assert np.isnan(rankings.standard_errors).all()
 
+    @pytest.mark.parametrize("options", [{}, {"ridge": 1.0}, {"ties": "davidson"}])
+    def test_what_one_group_joins_to_the_rest_has_no_known_error(self, options):
+        """Of 40 groups one alone has E and F, against A and each other: its scores add up to 0 along that cut.
+
+        The errors of the others are those of a fit without E and F.
+        """
+        rng = np.random.default_rng(2)
+        left = np.tile(["a", "b", "c"], 40)
+        right = np.tile(["b", "c", "a"], 40)
+        won, group = np.where(rng.random(120) < 0.2, 0.5, rng.random(120) < 0.6), np.repeat(np.arange(40), 3)
+        new = (["e", "a", "e", "f", "e", "f"], ["a", "e", "a", "e", "f", "e"], [1, 1, 0.5, 1, 1, 0.5])
+        sides = [np.concatenate([old, more]) for old, more in zip((left, right, won), new, strict=True)]
+        fit = bradley_terry.fit(*sides, clusters=np.concatenate([group, np.full(6, 7)]), **options)
+        assert np.isfinite(fit.scores).all()
+        assert np.isnan(fit.standard_errors).tolist() == [False, False, False, True, True]
+        assert np.isnan(fit.p_values()[3:]).all()
+        assert fit.rank_bands()[3:].tolist() == [[1, 5], [1, 5]]
+        without = bradley_terry.fit(left, right, won, clusters=group, **options)
+        if not options.get("ridge"):
+            assert_allclose(fit.scores[:3].sum(), 0, atol=1e-9)
+            assert_allclose(fit.difference_errors[:3, :3], without.difference_errors, rtol=0.2)
+
+    def test_what_one_of_two_groupings_alone_joins_has_no_known_error(self):
+        """C and D were judged by one annotator, on twenty prompts: annotators' spread says nothing of them."""
+        left = ["a", "b", "a"] * 20 + ["c", "d", "c"] * 20
+        right = ["b", "a", "b"] * 20 + ["d", "c", "d"] * 20
+        annotator = np.concatenate([np.arange(60) % 4, np.full(60, 0)])
+        prompt = np.repeat(np.arange(40), 3)
+        won = np.random.default_rng(4).random(120) < 0.6
+        fit = bradley_terry.fit(left, right, won, clusters=(annotator, prompt))
+        assert np.isnan(fit.standard_errors).tolist() == [False, False, True, True]
+
+    def test_effects_that_no_two_groups_show_have_no_known_error(self):
+        left, right, outcomes = draw(3, rows=300, seed=5, ties=0.0)
+        groups, style = np.arange(300) // 3, np.zeros((300, 1))
+        style[:3, 0] = [1, -1, 1]
+        outcomes[:3] = [1, 1, 0]
+        fit = bradley_terry.fit(left, right, outcomes, covariates=style, clusters=groups)
+        assert math.isnan(fit.effect("covariate 1").standard_error)
+        assert np.isfinite(fit.standard_errors).all()
+
+    def test_an_item_whose_judgements_are_all_alike_has_no_known_error(self):
+        """E ties with A three times, in three groups: that no two differ is no certainty."""
+        left, right, outcomes = draw(3, rows=60, seed=6)
+        fit = bradley_terry.fit(
+            [*left, 3, 3, 3], [*right, 0, 0, 0], [*outcomes, 0.5, 0.5, 0.5], clusters=[*range(60), 60, 61, 62]
+        )
+        assert np.isnan(fit.standard_errors).tolist() == [False, False, False, True]
+
+    def test_bootstrap_intervals_are_unknown_where_errors_are(self):
+        fit = bradley_terry.fit(["a", "b", "a"], ["b", "a", "b"], clusters=[1, 1, 1], bootstrap=20)
+        assert np.isnan(fit.intervals(method="bootstrap")).all()
+
+    def test_the_scale_of_weights_decides_nothing(self):
+        left, right, outcomes = draw(4, rows=80, seed=9)
+        plain = bradley_terry.fit(left, right, outcomes, weights=np.ones(80), clusters=np.arange(80) // 2)
+        light = bradley_terry.fit(left, right, outcomes, weights=np.full(80, 1e-9), clusters=np.arange(80) // 2)
+        assert_allclose(light.covariance, plain.covariance, rtol=1e-5)
+
     def test_what_rests_on_a_prior_is_as_uncertain_as_the_prior(self):
         """Two islands of two even items, precision 1: their means differ by 0, with the variance 1/2 + 1/2 of priors.
 

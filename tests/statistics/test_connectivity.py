@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from annotation.statistics import connectivity
-from annotation.statistics.connectivity import connect
+from annotation.statistics.connectivity import connect, find_linked
 
 
 def connect_edges(edges: str, *, items: str) -> connectivity.Connectivity:
@@ -49,3 +51,36 @@ def test_the_quick_look_agrees_with_the_thorough_one(edges):
         found = connect(winners, losers=losers, items=tuple(range(7)))
         assert len(found.members) == count
         assert (found.comparable == (labels[:, None] == labels)).all()
+
+
+NODES = 7
+rows_of_groups = st.lists(
+    st.tuples(st.integers(0, NODES - 1), st.integers(0, NODES - 1), st.integers(0, 4)).filter(lambda e: e[0] != e[1]),
+    min_size=1, max_size=25,
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(rows_of_groups)
+def test_what_stays_together_without_any_one_group_as_if_each_were_taken_away(rows):
+    left, right, group = np.array(rows).T
+
+    def parts_of(keep: np.ndarray) -> np.ndarray:
+        graph = csr_array((np.ones(keep.sum()), (left[keep], right[keep])), shape=(NODES, NODES))
+        labels = connected_components(graph, directed=False)[1]
+        return labels[:, None] == labels
+
+    everything = parts_of(np.ones(len(rows), dtype=bool))
+    together = everything.copy()
+    for taken in set(group.tolist()):
+        together &= parts_of(group != taken)
+    found = find_linked(
+        lambda piece: (left[piece], right[piece], np.arange(len(rows))[piece]),
+        rows=len(rows), groupings=[group], n=NODES,
+    )  # fmt: skip
+    for item in range(NODES):
+        part = np.flatnonzero(everything[item])
+        largest = max(int(together[other].sum()) for other in part)
+        mine = int(together[item].sum())
+        assert not (found[item] and mine < largest)
+        assert found[part].sum() == (largest if largest > 1 or len(part) == 1 else 0)

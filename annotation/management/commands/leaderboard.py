@@ -121,21 +121,26 @@ def say_report(report: LeaderboardReport) -> Iterator[str]:
         needed = {0: "enough judgements", None: "no number of judgements can be named"}.get(
             pair.needed, f"about {pair.needed} more judgements to tell"
         )
-        yield f"{pair.first} over {pair.second}: p = {pair.p_holm:.3g} (Holm), {needed}"
+        chance = "–" if math.isnan(pair.p_holm) else f"{pair.p_holm:.3g}"
+        yield f"{pair.first} over {pair.second}: p = {chance} (Holm), {needed}"
 
 
 def say_warnings(report: LeaderboardReport) -> Iterator[str]:
     """What a reader must know before the figures."""
     if report.ties_refused:
         yield f"Ties count half a win each. Davidson's model of ties does not fit: {report.ties_refused}"
-    if report.few_clusters:
+    if report.few_clusters and report.fit.clusters > 1:
         yield f"Only {report.fit.clusters} independent groups: intervals are too narrow."
+    if report.thin:
+        thin = ", ".join(f"{item.name} ({item.clusters})" for item in report.thin)
+        yield f"Compared in few groups, so that their own intervals are too narrow: {thin}"
     if report.is_one_prompt:
         yield "All judgements are of one prompt: nothing here says how the items would do with others."
     if report.counts_repeats:
         yield "Several judgements of one prompt count as independent, though they are of the same responses."
-    if report.has_unknown_errors:
-        yield "Some scores have no interval: their judgements are all of one group, or all alike."
+    if report.unknown:
+        unknown = ", ".join(item.name for item in report.unknown)
+        yield f"No interval, since one group alone joins them to the others, or all judgements are alike: {unknown}"
     if report.style_by_prior:
         yield (
             "What style is worth rests on a prior: the judgements alone leave some feature without a value, since it "
