@@ -39,7 +39,7 @@ FEW_CLUSTERS = 30
 """Below so many clusters sandwich intervals are too narrow."""
 THIN = 10
 """An item in fewer clusters has an interval that is too narrow, however many there are in all: of 3, nominal 95 %
-intervals hold the truth in three quarters of cases, of 10 in 92 %."""
+intervals hold the truth in three quarters of cases, of 10 in 91 %."""
 MOST_ITEMS = 3000
 """The algebra is dense: more are refused."""
 STYLE_PRIOR = 1.0

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Case, Exists, OuterRef, Q, QuerySet, When
+from django.db.models import Case, Exists, OuterRef, Q, QuerySet, Subquery, When
 from django.utils import timezone
 
 from annotation.models import Draft, Lease, Membership, PracticeExample, Skip, Slot
@@ -32,14 +32,18 @@ class LeaseUnknown(ValueError):
 
 
 def live_slots(annotator: Membership, *, now: datetime | None = None) -> QuerySet[Slot]:
-    """The slots that the annotator holds at this moment, oldest lease first."""
-    return Slot.objects.filter(
-        annotator=annotator, state=Slot.State.LEASED, deadline__gt=now or timezone.now()
-    ).order_by("deadline", "pk")
+    """The slots that the annotator holds at this moment: where something was entered first, then as they were leased.
+
+    Deadlines say nothing of the order: the slate on screen is renewed, the one fetched ahead is not.
+    """
+    held = Slot.objects.filter(annotator=annotator, state=Slot.State.LEASED, deadline__gt=now or timezone.now())
+    begun = Draft.objects.filter(annotator=annotator, token=OuterRef("token"))
+    leased = Lease.objects.filter(token=OuterRef("token")).values("created_at")
+    return held.order_by(Exists(begun).desc(), Subquery(leased), "pk")
 
 
 def live_lease(annotator: Membership, *, beside: UUID | None = None) -> Lease | None:
-    """The annotator's oldest live lease other than `beside`, if any; only reads."""
+    """The live lease that the annotator works at, other than `beside`, if any; only reads."""
     slot = live_slots(annotator).exclude(token=beside).first()
     return _lease_with_slate(slot.token) if slot is not None and slot.token is not None else None
 

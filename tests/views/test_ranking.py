@@ -286,6 +286,16 @@ def test_a_draft_whose_slate_went_to_others_is_offered_and_taken_all_the_same(
     assert "begun earlier" not in client.get(reverse("project_list")).content.decode()
 
 
+def test_a_renewed_slate_is_still_the_one_to_come_back_to(world: World, client: Client, lease: Lease) -> None:
+    """The slate fetched ahead is not renewed, so that its deadline is the nearer; what was begun comes first."""
+    ahead = claim_slot(world.members["annotator"], beside=lease.token)
+    assert ahead is not None
+    client.post(url(world, "rank_renew"), {"token": str(lease.token)})
+    assert f'name="token" value="{lease.token}"' in client.get(url(world, "rank")).content.decode()
+    keep_draft(world, client, ahead.token, tier_0="3")
+    assert f'name="token" value="{ahead.token}"' in client.get(url(world, "rank")).content.decode()
+
+
 def assert_goes_to_rank(answer: Any, *, world: World) -> None:
     assert (answer.status_code, answer.url) == (302, url(world, "rank"))
 
