@@ -181,6 +181,8 @@ _LABS = (
     "Inflection AI", "the Allen Institute for AI", "LMSYS",
 )  # fmt: skip
 _COMPANIES = ("Google", "Meta", "Microsoft", "Amazon", "Apple", "NVIDIA", "IBM")
+_SPOKEN = ("ChatGPT*", "Claude*", "Gemini*", "Qwen*", "DeepSeek*", "Kimi*")
+"""Names in Latin letters that also stand in Chinese sentences, with a space before them or without."""
 _CHINESE_MODELS = ("通义千问", "千问", "文心一言", "豆包", "智谱清言", "混元", "讯飞星火", "百川", "月之暗面", "书生")
 _CHINESE_LABS = (
     "阿里云", "阿里巴巴", "通义实验室", "深度求索", "百度", "字节跳动", "智谱", "腾讯", "月之暗面", "科大讯飞",
@@ -190,7 +192,11 @@ _CHINESE_LABS = (
 DEFAULT_PATTERNS: tuple[str, ...] = (
     *(f"I am {name}" for name in _MODELS),
     *(f"As {name}" for name in _MODELS),
+    *(f"This is {name}" for name in _SPOKEN),
     *(f"我是{name}" for name in (*_MODELS[:4], *_MODELS[6:8], "DeepSeek*", "Kimi*", *_CHINESE_MODELS)),
+    *(f"我是 {name}" for name in _SPOKEN),
+    *(f"{says}{name}" for says in ("我叫", "我叫 ") for name in _SPOKEN[:5]),
+    *(f"我叫{name}" for name in _CHINESE_MODELS[:4]),
     *(f"by {lab}" for lab in _LABS),
     *(f"{verb} by {company}" for verb in ("developed", "trained", "created") for company in _COMPANIES),
     *(f"由{lab}" for lab in (*_CHINESE_LABS, "OpenAI", "Anthropic")),

@@ -9,7 +9,8 @@ import pytest
 from django.contrib.sessions.models import Session
 from playwright.sync_api import Page, expect
 
-from annotation.models import Draft, Membership, Ranking, SlateMessage
+from annotation.models import Draft, Membership, Ranking, SlateMessage, Slot
+from tests.annotation.factories import make_member
 from tests.browser.slates import OpenPage, bar, make_annotator, on_screen, press, start, stored, submit, texts_of
 
 
@@ -75,7 +76,7 @@ def test_after_an_expired_session_and_signing_in_again_the_draft_is_there(
     assert bar(page) == "1 A 2 B 3 C 4 not placed D"
     expect(page.locator("[name=rationale]")).to_have_value("entered while signed out")
     expect(page.locator("#draft")).to_have_text("draft saved")
-    press(page, "ArrowLeft", "4")
+    press(page, "4")  # the first that is not placed has the focus
     submit(page)
     assert texts_of(stored(token)) == [{texts[0]}, {texts[1]}, {texts[2]}, {texts[3]}]
     assert not Draft.objects.filter(token=token).exists()
@@ -165,14 +166,31 @@ def test_a_browser_whose_clock_is_behind_keeps_its_draft_over_the_others(
     assert bar(page) == "1 A 2 B 3 4 not placed C D"
     press(page, "4")
     expect(page.locator("#draft")).to_have_text("draft saved")
-    assert Draft.objects.get(token=token).fields["tier_0"] == "4"
+    assert Draft.objects.get(token=token).fields["tier_2"] == "4"
     press(ahead, "3")  # the other browser goes on as well, on what it has
     expect(ahead.locator("#draft")).to_have_text("draft saved")
-    press(page, "ArrowLeft", "1")
+    press(page, "3")
     expect(page.locator("#draft")).to_have_text("draft saved")
     page.reload()
-    assert bar(page) == "1 D 2 B 3 4 A not placed C"
-    assert Draft.objects.get(token=token).fields["tier_3"] == "1"
+    assert bar(page).startswith("1 A 2 B 3 D 4 C")
+    assert Draft.objects.get(token=token).fields["tier_3"] == "3"
+
+
+def test_begun_slates_that_went_to_others_fit_a_phone(open_page: OpenPage, annotator: Membership) -> None:
+    page = start(open_page, annotator)
+    token, _texts = on_screen(page)
+    press(page, "1")
+    expect(page.locator("#draft")).to_have_text("draft saved")
+    slate = Slot.objects.get(token=token).slate
+    slate.prompt.messages = [{"role": "user", "content": "How do I get " + "very " * 20 + "far?"}]
+    slate.prompt.save()
+    Slot.objects.filter(annotator=annotator).update(state="free", annotator=None, token=None, deadline=None)
+    for slot in Slot.objects.filter(slate=slate):
+        Slot.objects.filter(pk=slot.pk).update(state="done", annotator=make_member(slate.project))
+    phone = open_page(annotator.user, viewport={"width": 390, "height": 844})
+    phone.goto("/projects/browser/rank/")
+    expect(phone.get_by_role("link", name="Open “How do I get")).to_be_visible()
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_a_correction_that_was_begun_is_there_again_after_a_closed_tab(

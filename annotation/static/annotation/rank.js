@@ -32,7 +32,7 @@ function start(options = {}) {
   watchReading();
   watchSwipe(answers.setCurrent);
   clock.restart(Number(slate.form.querySelector("[name=active_ms]").value));
-  answers.focusResponse(0);
+  answers.focusResponse(answers.missing()[0] ?? 0);
   beginThread();
   tellOfBegun();
   sending.begin(options);
