@@ -101,8 +101,8 @@ class Bench:
         return {
             "method": "ppo", "model": self.model_of("sft"), "reward_model": self.model_of("reward"),
             "data": {"train": self.files["prompts"], "test": self.files["test prompts"]},
-            "response_tokens": self.tokens,            "max_length": self.length, "report_samples": 0, "test_prompts": min(64, self.test_prompts), **PPO,
-            **self.changes,
+            "response_tokens": self.tokens, "max_length": self.length, "report_samples": 0,
+            "test_prompts": min(64, self.test_prompts), **PPO, **self.changes,
         }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from rewardmodel.contract import (
     GenerateSpec,
     InputError,
     KTOSpec,
-    PPOSpec,
+    OnlineSpec,
     RewardSpec,
     ScoreSpec,
     SFTSpec,
@@ -117,7 +117,7 @@ def _carry_out(run: RunDir, *, progress: Progress) -> dict[str, Any]:
         from rewardmodel.train.kto import run_kto
 
         return run_kto(spec, run=run, progress=progress)
-    if isinstance(spec, PPOSpec):
+    if isinstance(spec, OnlineSpec):
         from rewardmodel.train.ppo import run_ppo
 
         return run_ppo(spec, run=run, progress=progress)
@@ -133,7 +133,7 @@ def _carry_out(run: RunDir, *, progress: Progress) -> dict[str, Any]:
 def resolve_paths(spec: Spec, *, base: Path) -> Spec:
     """The spec with its files as absolute paths; relative ones are looked for under `base`."""
     changes: dict[str, Any] = {"model": _resolve_model_path(spec.model, base=base)}
-    if isinstance(spec, PPOSpec):
+    if isinstance(spec, OnlineSpec):
         changes["reward_model"] = _resolve_model_path(spec.reward_model, base=base)
     for name in ("data", "prompts"):
         value = getattr(spec, name, None)

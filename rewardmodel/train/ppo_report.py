@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rewardmodel.compute import Compute
-from rewardmodel.contract import PPOSpec
+from rewardmodel.contract import OnlineSpec, PenalizedSpec
 from rewardmodel.data import PromptItem, text_of
 from rewardmodel.evaluate import compare_distributions
 from rewardmodel.evaluation.resampling import mean_interval
@@ -24,11 +24,12 @@ from rewardmodel.train.rollouts import PromptData, Score, check_scores, seed_of_
 
 LONGER = 1.3  # times the length at which a growth is worth a word
 FAR = 20.0  # nats a response that are far from the reference, where no target says what is
+IDLE = 0.5  # of the prompts may teach nothing before it is said
 LOW = 0.3  # of the entropy at the beginning
 
 
 def measure_policy(
-    spec: PPOSpec,
+    spec: OnlineSpec,
     *,
     model: Any,
     tokenizer: Any,
@@ -67,7 +68,7 @@ def measure_policy(
 
 
 def build_ppo_report(
-    spec: PPOSpec,
+    spec: OnlineSpec,
     *,
     run: RunDir,
     data: PromptData,
@@ -131,7 +132,7 @@ def summarize_answers(answers: Mapping[str, Any], *, prompt_ids: Sequence[str]) 
 
 
 def measure_divergence(
-    spec: PPOSpec,
+    spec: OnlineSpec,
     *,
     models: tuple[Any, Any],
     answers: Mapping[str, Any],
@@ -167,7 +168,7 @@ def list_samples(
     ]
 
 
-def warn_of_training(rows: Sequence[Mapping[str, float]], *, spec: PPOSpec) -> list[str]:
+def warn_of_training(rows: Sequence[Mapping[str, float]], *, spec: OnlineSpec) -> list[str]:
     """What in a run's metrics points at a training that went wrong, a sentence each."""
     if not rows:
         return []
@@ -185,6 +186,12 @@ def warn_of_training(rows: Sequence[Mapping[str, float]], *, spec: PPOSpec) -> l
             f"In {equal} of {len(rows)} rollouts all responses had the same score, so only the KL was learned from: "
             "look whether the reward model tells responses apart, or the policy says the same to everything."
         )
+    idle = mean("equal_groups", late)
+    if idle > IDLE:
+        found.append(
+            f"At {idle:.0%} of the prompts at the end all responses had the same score, so nothing was learned from "
+            "them: raise group_size or temperature, or take prompts that are neither too easy nor too hard."
+        )
     grown = mean("response_tokens", late) / mean("response_tokens", early)
     if grown > LONGER and mean("score", late) > mean("score", early):
         found.append(
@@ -192,7 +199,8 @@ def warn_of_training(rows: Sequence[Mapping[str, float]], *, spec: PPOSpec) -> l
             "reward model likes length. Compare at equal lengths (evaluate-policy), or train the reward model with "
             "length_penalty."
         )
-    kl, far = rows[-1]["kl"], 2 * spec.target_kl if spec.target_kl else FAR
+    target = spec.target_kl if isinstance(spec, PenalizedSpec) else None
+    kl, far = rows[-1]["kl"], 2 * target if target else FAR
     if kl > far:
         found.append(
             f"KL is {kl:.1f} nats a response at the end (above {far:g}): the policy is far from its reference, where "

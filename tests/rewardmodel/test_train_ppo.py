@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from rewardmodel.compute import Compute
-from rewardmodel.contract import PPOSpec, parse_spec
+from rewardmodel.contract import OnlineSpec, PPOSpec, parse_spec
 from rewardmodel.data import read_prompts
 from rewardmodel.generate import Sampling, generate_responses
 from rewardmodel.jobs import run_job
@@ -30,33 +30,6 @@ MakePPO = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def make_ppo(tiny_model: Path, tiny_data: Path, reward_run: RunDir) -> MakePPO:
-    def make(**changes: Any) -> dict[str, Any]:
-        return {
-            "method": "ppo",
-            "model": str(tiny_model),
-            "data": str(tiny_data),
-            "reward_model": str(reward_run.outputs / "model"),
-            "max_length": 64,
-            "response_tokens": 8,
-            "batch_size": 8,
-            "minibatches": 2,
-            "ppo_epochs": 2,
-            "test_prompts": 16,
-            "report_samples": 2,
-            "max_steps": 3,
-            "learning_rate": 3e-3,
-            "value_learning_rate": 3e-3,
-            "threads": 1,
-            "precision": "fp32",
-            "tensorboard": False,
-            **changes,
-        }
-
-    return make
-
-
-@pytest.fixture(scope="module")
 def sft_policy(tmp_path_factory: pytest.TempPathFactory, make_spec: Callable[..., dict[str, Any]]) -> Path:
     """The tiny model after it imitated the better responses for a while."""
     run = RunDir(tmp_path_factory.mktemp("sft")).create(
@@ -68,7 +41,7 @@ def sft_policy(tmp_path_factory: pytest.TempPathFactory, make_spec: Callable[...
 def prepare(spec: dict[str, Any]) -> PPOTraining:
     """A training that has not begun."""
     parsed = parse_spec(spec)
-    assert isinstance(parsed, PPOSpec)
+    assert isinstance(parsed, OnlineSpec)
     base, judge = Path(parsed.model), Path(parsed.reward_model)
     tokenizer = load_tokenizer(base)
     policy = load_policy(base, tokenizer=tokenizer, compute=CPU, dtype=torch.float32)
