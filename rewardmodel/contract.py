@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -399,13 +400,134 @@ class KTOSpec(_ExampleSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RewardTerm:
+    """One of several rewards, whose weighted sum a policy is trained by."""
+
+    kind: ClassVar[str]
+
+    weight: float = _setting(1.0, help="What its value is multiplied by.")
+    name: str | None = _setting(None, help="What metrics and report call it; unset: its kind.")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    @property
+    def title(self) -> str:
+        """Its name, or its kind."""
+        return self.name or self.kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelTerm(RewardTerm):
+    """The score of a reward model, or of several their mean less `spread` of their standard deviations."""
+
+    kind: ClassVar[str] = "model"
+
+    model: str | tuple[str, ...] = _setting(help="A reward model, or a list of them: directories or hub ids.")
+    spread: float = _setting(
+        1.0, minimum=0, maximum=100, help="Standard deviations (over models) that are taken off the mean of several."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.models or not all(isinstance(name, str) and name.strip() for name in self.models):
+            raise SpecError(f"model: expected a name or a list of names, got {self.model!r}")
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names."""
+        return (self.model,) if isinstance(self.model, str) else self.model
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifierTerm(RewardTerm):
+    """What the `verifier` of the prompt's row says: its score, 0 to 1."""
+
+    kind: ClassVar[str] = "verifier"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthTerm(RewardTerm):
+    """0 up to `free` tokens, then down in a line to -1 at `most` (Yu et al. 2025, DAPO, eq. 13)."""
+
+    kind: ClassVar[str] = "length"
+
+    free: int = _setting(minimum=0, help="Tokens of a response that cost nothing.")
+    most: int = _setting(minimum=1, help="Tokens that cost 1, as all beyond do.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.most <= self.free:
+            raise SpecError(f"most: {self.most} tokens, but {self.free} of them are free; set it above free")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormatTerm(RewardTerm):
+    """1 for a response that a regular expression matches as a whole, else 0."""
+
+    kind: ClassVar[str] = "format"
+
+    pattern: str = _setting(
+        help="Regular expression of the whole response, spaces at its ends apart; . takes newlines."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise SpecError(f"pattern: {error}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PythonTerm(RewardTerm):
+    """What a function of one's own says: function(prompts, responses, rows) -> a number each."""
+
+    kind: ClassVar[str] = "python"
+
+    function: str = _setting(help="The name of an installed entry point of the group preferee.rewards.")
+
+
+TERMS: dict[str, type[RewardTerm]] = {
+    term.kind: term for term in (ModelTerm, VerifierTerm, LengthTerm, FormatTerm, PythonTerm)
+}
+
+
+def parse_terms(mappings: tuple[Any, ...]) -> tuple[RewardTerm, ...]:
+    """The rewards of a list of mappings {kind, …}. Raises SpecError naming place and field."""
+    terms: list[RewardTerm] = []
+    for place, mapping in enumerate(mappings):
+        kind = mapping.get("kind") if isinstance(mapping, Mapping) else None
+        if not isinstance(kind, str) or kind not in TERMS:
+            raise SpecError(f"rewards[{place}].kind: {name_nearest(str(kind), tuple(TERMS))}")
+        settings = {key: value for key, value in mapping.items() if key != "kind"}
+        try:
+            term = build_settings(TERMS[kind], settings=settings, owner=f"rewards of kind {kind}")
+        except SpecError as error:
+            raise SpecError(f"rewards[{place}].{error}") from None
+        if term.title in (other.title for other in terms):
+            raise SpecError(f"rewards[{place}].name: {term.title!r} is taken by an earlier one; give each a name")
+        terms.append(term)
+    return tuple(terms)
+
+
+@dataclass(frozen=True, kw_only=True)
 class OnlineSpec(_TrainingSpec):
     """What trainings of a policy on its own responses share: PPO, RLOO, GRPO and online DPO."""
 
     data: str | dict[str, str] = _setting(  # noqa: RUF009 (a field, as everywhere here)
         help="A directory with train.jsonl and test.jsonl of rows {prompt}, or a mapping split -> file."
     )
-    reward_model: str = _setting(help="The frozen reward model: a directory or a hub id.")
+    reward_model: str | None = _setting(
+        None, help="The frozen reward model: a directory or a hub id. In its place: rewards."
+    )
+    rewards: tuple[dict[str, Any], ...] = _setting(
+        (), help=f"Several rewards, a list of mappings {{kind, weight, name, …}}; kinds are {', '.join(TERMS)}."
+    )
+    gold_model: str | None = _setting(
+        None, help="A reward model that is never trained against, and scores held-out answers as training goes on."
+    )
+    gold_steps: int = _setting(10, minimum=1, help="Steps (rollouts) between the gold model's scores.")
     epochs: float = _setting(1.0, above=0, maximum=1000, help="Passes over the training prompts.")
     max_steps: int | None = _setting(None, minimum=1, help="Rollouts; overrides epochs.")
     batch_size: int = _setting(
@@ -456,12 +578,22 @@ class OnlineSpec(_TrainingSpec):
     )
 
     @property
+    def terms(self) -> tuple[RewardTerm, ...]:
+        """What the policy is rewarded by."""
+        return parse_terms(self.rewards) if self.reward_model is None else (ModelTerm(model=self.reward_model),)
+
+    @property
     def prompts_a_step(self) -> int:
         """How many prompts a rollout answers."""
         return self.batch_size // self.group_size
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.reward_model is None and not self.rewards:
+            raise SpecError(f"reward_model: required by method {self.method}: a reward model, or rewards in its place")
+        if self.reward_model is not None and self.rewards:
+            raise SpecError("rewards: they stand in the place of reward_model; make it one of them (kind: model)")
+        parse_terms(self.rewards)
         if self.batch_size % self.group_size:
             raise SpecError(f"batch_size: {self.batch_size} responses are no whole groups of {self.group_size}")
         if self.minibatches > self.prompts_a_step:
@@ -530,6 +662,8 @@ class PPOSpec(PenalizedSpec):
             object.__setattr__(self, "value_learning_rate", VALUE_LEARNING_RATES[self.tuning])
         if self.kl_estimator is None:
             object.__setattr__(self, "kl_estimator", "k1" if self.kl_in == "reward" else "k2")
+        if self.value_model == "reward" and not any(isinstance(term, ModelTerm) for term in self.terms):
+            raise SpecError("value_model: no reward is a model that a critic could begin as; use value_model policy")
         if self.kl_in == "loss" and self.kl_estimator == "k1":
             raise SpecError("kl_estimator: k1 in the loss has a gradient of mean 0; use k2 or k3, or kl_in reward")
 

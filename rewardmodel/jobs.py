@@ -134,7 +134,10 @@ def resolve_paths(spec: Spec, *, base: Path) -> Spec:
     """The spec with its files as absolute paths; relative ones are looked for under `base`."""
     changes: dict[str, Any] = {"model": _resolve_model_path(spec.model, base=base)}
     if isinstance(spec, OnlineSpec):
-        changes["reward_model"] = _resolve_model_path(spec.reward_model, base=base)
+        for name in ("reward_model", "gold_model"):
+            if getattr(spec, name) is not None:
+                changes[name] = _resolve_model_path(getattr(spec, name), base=base)
+        changes["rewards"] = tuple(_resolve_term(term, base=base) for term in spec.rewards)
     for name in ("data", "prompts"):
         value = getattr(spec, name, None)
         if isinstance(value, Mapping):
@@ -142,6 +145,15 @@ def resolve_paths(spec: Spec, *, base: Path) -> Spec:
         elif value is not None:
             changes[name] = str(base / value)
     return replace(spec, **changes)
+
+
+def _resolve_term(term: dict[str, Any], *, base: Path) -> dict[str, Any]:
+    if "model" not in term:
+        return term
+    names = term["model"]
+    if isinstance(names, str):
+        return {**term, "model": _resolve_model_path(names, base=base)}
+    return {**term, "model": [_resolve_model_path(name, base=base) for name in names]}
 
 
 def _resolve_model_path(name: str, *, base: Path) -> str:

@@ -31,7 +31,7 @@ from safetensors.torch import load_file, save_file
 
 from rewardmodel.card import write_card
 from rewardmodel.compute import Compute, resolve_compute, seed_everything
-from rewardmodel.contract import InputError, Message, OnlineSpec, PenalizedSpec, PPOSpec
+from rewardmodel.contract import InputError, ModelTerm, OnlineSpec, PenalizedSpec, PPOSpec
 from rewardmodel.data import PromptItem
 from rewardmodel.generate import Sampling, generate_responses
 from rewardmodel.group_losses import find_equal
@@ -44,7 +44,6 @@ from rewardmodel.models import (
     load_reward_model,
     load_tokenizer,
     merge_adapters,
-    read_positions,
     resolve_model,
     save_model,
 )
@@ -59,13 +58,11 @@ from rewardmodel.ppo_losses import (
 from rewardmodel.progress import CancelledError, Progress
 from rewardmodel.reading import Rectangle, Row, build_rectangle, build_row, can_pack, packed_attention
 from rewardmodel.rundir import RunDir, write_json
-from rewardmodel.score import load_scorer, score_texts
 from rewardmodel.trackers import find_trackers, open_board
 from rewardmodel.train.common import (
     Measure,
     check_positions,
     find_checkpoint,
-    hash_weights,
     log_metrics,
     lora_config,
     read_step,
@@ -76,13 +73,12 @@ from rewardmodel.train.common import (
 from rewardmodel.train.loop import KEPT_CHECKPOINTS, Optimizer
 from rewardmodel.train.objectives import Reading, choose_objective
 from rewardmodel.train.ppo_report import build_ppo_report, measure_policy
+from rewardmodel.train.rewards import Rewards, hash_models, open_judge
 from rewardmodel.train.rollouts import (
     PromptData,
     Rollout,
-    Score,
     Watch,
     build_groups,
-    check_scores,
     choose_prompts,
     count_rollouts,
     mask_lengths,
@@ -117,27 +113,27 @@ def run_ppo(spec: OnlineSpec, *, run: RunDir, progress: Progress) -> dict[str, A
     find_trackers(spec, run=run)
     compute = resolve_compute(spec.device, precision=spec.precision, threads=spec.threads)
     seed_everything(spec.seed)
-    base, judge = resolve_model(spec.model), resolve_model(spec.reward_model)
+    base = resolve_model(spec.model)
     tokenizer = load_tokenizer(base)
     data = read_prompt_splits(spec, tokenizer=tokenizer)
-    data.sha256.update({f"reward_model/{name}": value for name, value in hash_weights(judge).items()})
+    data.sha256.update(hash_models(spec))
     provenance = record_provenance(spec, run=run, data=data, model=base, compute=compute)
-    score = open_judge(spec, tokenizer=tokenizer)
+    rewards = Rewards(spec, items={"train": data.train, "test": data.test})
+    gold = None if spec.gold_model is None else open_judge(spec.gold_model, spec=spec)
     target = run.outputs / "model"
 
     def measure(model: Any, *, phase: str) -> dict[str, Any]:
         return measure_policy(
-            spec, model=model, tokenizer=tokenizer, items=data.test, score=score, compute=compute, progress=progress,
-            phase=phase,
+            spec, model=model, tokenizer=tokenizer, items=data.test, rewards=rewards, gold=gold, compute=compute,
+            progress=progress, phase=phase,
         )  # fmt: skip
 
     before, facts = _train(
         spec,
         base=base,
-        judge=judge,
         tokenizer=tokenizer,
         data=data,
-        score=score,
+        rewards=rewards,
         compute=compute,
         run=run,
         progress=progress,
@@ -169,10 +165,9 @@ def _train(
     spec: OnlineSpec,
     *,
     base: Path,
-    judge: Path,
     tokenizer: Any,
     data: PromptData,
-    score: Score,
+    rewards: Rewards,
     compute: Compute,
     run: RunDir,
     progress: Progress,
@@ -183,50 +178,30 @@ def _train(
     policy = _load(base, tokenizer=tokenizer, compute=compute)
     check_positions(policy, max_length=spec.max_length)
     before = recall(run, name="untrained", make=lambda: measure(policy, phase="answering before the training"))
+    named = "rewards" if spec.rewards else "reward_model"
     if len(set(before["texts"])) > 1 and len(set(before["scores"])) == 1:
         raise InputError(
-            f"reward_model: it gave all {len(before['scores'])} held-out responses the score {before['scores'][0]:g}; "
+            f"{named}: it gave all {len(before['scores'])} held-out responses the score {before['scores'][0]:g}; "
             "there is nothing to learn from it"
         )
     training = PPOTraining(
-        *prepare_models(spec, policy=policy, base=base, judge=judge, tokenizer=tokenizer, compute=compute),
+        *prepare_models(spec, policy=policy, base=base, tokenizer=tokenizer, compute=compute),
         spec=spec,
         compute=compute,
         tokenizer=tokenizer,
         prompts=data.train,
-        score=score,
+        rewards=rewards,
     )
     print(f"rewardmodel: {training.describe()}", file=sys.stderr)
     run.write_status(message=training.describe())
-    train_by_rollouts(training, run=run, progress=progress)
+    train_by_rollouts(training, run=run, progress=progress, measure=measure)
     progress.start("saving")
     save_model(merge_adapters(training.policy), tokenizer=tokenizer, directory=target)
     return before, Facts(training.done, training.stopped, training.packed)
 
 
-def open_judge(spec: OnlineSpec, *, tokenizer: Any) -> Score:
-    """The frozen reward model as a function of prompts and texts.
-
-    Raises InputError for a model that is none or that reads fewer tokens than max_length.
-    """
-    model, own, compute = load_scorer(
-        spec.reward_model, device=spec.device, precision=spec.precision, threads=spec.threads
-    )
-    limit = read_positions(model)
-    if limit is not None and limit < spec.max_length:
-        raise ModelError(f"max_length: {spec.max_length} tokens, but the reward model reads {limit}; lower max_length")
-
-    def score(prompts: Sequence[Sequence[Message]], texts: Sequence[str]) -> list[Any]:
-        conversations: list[list[Message]] = [
-            [*prompt, {"role": "assistant", "content": text}] for prompt, text in zip(prompts, texts, strict=True)
-        ]
-        return score_texts(model, tokenizer=own, conversations=conversations, compute=compute)
-
-    return score
-
-
 def prepare_models(
-    spec: OnlineSpec, *, policy: Any, base: Path, judge: Path, tokenizer: Any, compute: Compute
+    spec: OnlineSpec, *, policy: Any, base: Path, tokenizer: Any, compute: Compute
 ) -> tuple[Any, Any | None, Any | None]:
     """Policy and critic (PPO's alone), with adapters where asked for, and the reference: None where it is the policy
     without them.
@@ -235,7 +210,7 @@ def prepare_models(
     """
     critic: Any | None = None
     if isinstance(spec, PPOSpec):
-        critic = _create_critic(spec, base=base, judge=judge, tokenizer=tokenizer, compute=compute)
+        critic = _create_critic(spec, base=base, tokenizer=tokenizer, compute=compute)
         check_positions(critic, max_length=spec.max_length)
     adapters, critic_adapters = lora_config(spec), lora_config(spec, critic=True)
     if adapters is None or critic_adapters is None:
@@ -246,8 +221,9 @@ def prepare_models(
     return get_peft_model(policy, adapters), critic and get_peft_model(critic, critic_adapters), None
 
 
-def _create_critic(spec: PPOSpec, *, base: Path, judge: Path, tokenizer: Any, compute: Compute) -> Any:
+def _create_critic(spec: PPOSpec, *, base: Path, tokenizer: Any, compute: Compute) -> Any:
     if spec.value_model == "reward":
+        judge = resolve_model(next(term.models[0] for term in spec.terms if isinstance(term, ModelTerm)))
         if load_tokenizer(judge).get_vocab() != tokenizer.get_vocab():
             raise ModelError(
                 "value_model: the reward model has another vocabulary than the policy, so a critic that begins as the "
@@ -270,12 +246,12 @@ class PPOTraining:
         compute: Compute,
         tokenizer: Any,
         prompts: Sequence[PromptItem],
-        score: Score,
+        rewards: Rewards,
     ) -> None:
         """critic: None where the method has none. reference: None where it is the policy without its adapters."""
         self.policy, self.critic, self.reference = policy.eval(), critic and critic.eval(), reference
         self.objective = choose_objective(spec)
-        self.spec, self.compute, self.tokenizer, self.prompts, self.score = spec, compute, tokenizer, prompts, score
+        self.spec, self.compute, self.tokenizer, self.prompts, self.rewards = spec, compute, tokenizer, prompts, rewards
         self.packed = settle_packing(spec, models=[policy] if critic is None else [policy, critic], compute=compute)
         self.plain = has_plain_head(policy)
         self.batch_tokens = spec.batch_tokens or MOST_TOKENS[compute.device]
@@ -290,6 +266,7 @@ class PPOTraining:
         self.part = 0  # minibatches learned of the rollout at hand
         self.tokens = 0  # generated so far
         self.stopped = ""  # why the training ended early
+        self.examined: dict[str, float] = {}  # of held-out prompts, before the step at hand
         self.rollout: Rollout | None = None
         self.targets: Targets | None = None
         self.groups: list[Group] = []
@@ -310,12 +287,12 @@ class PPOTraining:
     def collect(self, *, progress: Progress) -> None:
         """Answer the step's prompts and read the answers. Raises CancelledError, with nothing changed."""
         chosen = choose_prompts(self.spec, prompts=len(self.prompts), step=self.done)
-        asked = [self.prompts[place].prompt for place in chosen]
+        asked = [self.prompts[place] for place in chosen]
         watch = Watch(progress)
         responses = generate_responses(
             self.policy,
             tokenizer=self.tokenizer,
-            prompts=asked,
+            prompts=[item.prompt for item in asked],
             sampling=Sampling(
                 n=self.spec.group_size,
                 max_new_tokens=self.spec.response_tokens,
@@ -327,8 +304,7 @@ class PPOTraining:
             compute=self.compute,
             progress=watch,
         )
-        answered = [asked[response.prompt] for response in responses]
-        scores = check_scores(self.score(answered, [response.text for response in responses]), responses=responses)
+        rewarded = self.rewards([asked[response.prompt] for response in responses], responses)
         watch.check()
         sequences = [[*response.prompt_ids, *response.ids] for response in responses]
         prompt_lengths = [len(response.prompt_ids) for response in responses]
@@ -336,7 +312,8 @@ class PPOTraining:
             sequences,
             prompt_lengths=prompt_lengths,
             ended=[response.finish_reason == "eos" for response in responses],
-            scores=scores,
+            scores=rewarded.total,
+            parts=list(zip(*rewarded.parts.values(), strict=True)),
         )
         self.tokens += sum(response.n_tokens for response in responses)
         self._aim()
@@ -348,9 +325,13 @@ class PPOTraining:
         prompt_lengths: Sequence[int],
         ended: Sequence[bool],
         scores: Sequence[float],
+        parts: Sequence[Sequence[float]] | None = None,
+        group_size: int | None = None,
     ) -> Rollout:
-        """What policy, reference and critic say of each token of some conversations' ends."""
-        groups = build_groups(sequences, prompt_lengths=prompt_lengths, group_size=self.spec.group_size)
+        """What policy, reference and critic say of each token of some conversations' ends. parts: of each score, where
+        it has several. group_size: the spec's where nothing is said."""
+        size = group_size or self.spec.group_size
+        groups = build_groups(sequences, prompt_lengths=prompt_lengths, group_size=size)
         device = self.compute.device
         lengths = torch.tensor([len(ids) for ids in sequences], device=device)
         lengths -= torch.tensor(prompt_lengths, device=device)
@@ -387,6 +368,7 @@ class PPOTraining:
             lengths=lengths,
             ended=torch.tensor(ended, device=device),
             scores=torch.tensor(scores, dtype=torch.float32, device=device),
+            parts=torch.tensor(parts or [[score] for score in scores], dtype=torch.float32, device=device),
             mask=mask,
             log_probs=spread(log_probs, mask=mask),
             entropies=spread(entropies, mask=mask),
@@ -396,7 +378,7 @@ class PPOTraining:
 
     def _read_all(self, groups: Sequence[Group], *, read: ReadTokens, model: Any) -> list[torch.Tensor]:
         """What `read` gives for the tokens of all groups, in their order, each (tokens,), without gradients."""
-        size = self.spec.group_size
+        size = len(groups[0].sequences)
         found: list[list[torch.Tensor]] = [[] for _ in range(len(groups) * size)]
         for row in self._cut(groups):
             batch, completions = self._build([groups[place] for place in row])
@@ -474,9 +456,30 @@ class PPOTraining:
         row = self._describe_step()
         if isinstance(self.spec, PenalizedSpec) and self.spec.target_kl is not None:
             self.coefficient = adapt_coefficient(self.coefficient, kl=row["kl"], target=self.spec.target_kl)
+        row |= self.examined
+        self.examined = {}
         self.done += 1
         self._drop_rollout()
         return row
+
+    def examine(self, measure: Measure, *, progress: Progress) -> None:
+        """Keep for the next row the held-out scores of the policy before its step, by the rewards and by the gold
+        model, and its KL in nats a response (k1). Raises CancelledError."""
+        answers = measure(self.policy, phase="answering for the gold model")
+        progress.start("training", total=self.total, step=self.done)
+        lines = list(zip(answers["prompt_ids"], answers["ids"], strict=True))
+        rollout = self.read_rollout(
+            [[*prompt, *ids] for prompt, ids in lines],
+            prompt_lengths=[len(prompt) for prompt, _ in lines],
+            ended=answers["ended"],
+            scores=answers["scores"],
+            group_size=1,
+        )
+        self.examined = {
+            "heldout_score": float(rollout.scores.mean()),
+            "gold_score": sum(answers["gold"]) / len(answers["gold"]),
+            "heldout_kl": float((rollout.log_probs - rollout.reference).sum(1).mean()),
+        }
 
     def stop_early(self) -> bool:
         """Leave the rollout at hand and end the training where it is beyond the KL budget."""
@@ -523,6 +526,9 @@ class PPOTraining:
             row["value_loss"] = means["value_loss"]
             row["value_grad_norm"] = means["value_norm"]
             row["explained_variance"] = float(explained_variance(rollout.values, targets.returns, mask))
+        if self.spec.rewards:
+            names = [f"reward/{term.title}" for term in self.spec.terms]
+            row.update(zip(names, rollout.parts.mean(0).tolist(), strict=True))
         if self.spec.group_size > 1:
             row["equal_groups"] = float(find_equal(rollout.scores, group_size=self.spec.group_size).double().mean())
         return row
@@ -558,7 +564,7 @@ class PPOTraining:
             save_file(self.teacher.pack(), directory / "critic.safetensors")
         if self.rollout is not None:
             save_file(self.rollout.pack(), directory / "rollout.safetensors")
-        names = ("done", "moves", "part", "tokens", "coefficient", "stopped", "tallies")
+        names = ("done", "moves", "part", "tokens", "coefficient", "stopped", "tallies", "examined")
         write_json(directory / "state.json", {name: getattr(self, name) for name in names})
 
     def load(self, directory: Path) -> None:
@@ -596,7 +602,7 @@ def settle_packing(spec: OnlineSpec, *, models: Sequence[Any], compute: Compute)
     return True
 
 
-def train_by_rollouts(training: PPOTraining, *, run: RunDir, progress: Progress) -> None:
+def train_by_rollouts(training: PPOTraining, *, run: RunDir, progress: Progress, measure: Measure) -> None:
     """From the last complete checkpoint, if any, to the last step or the KL budget.
 
     Raises CancelledError after saving, if asked to: within a step the checkpoint keeps the rollout.
@@ -611,6 +617,8 @@ def train_by_rollouts(training: PPOTraining, *, run: RunDir, progress: Progress)
     while training.done < training.total and not training.stopped:
         if training.rollout is None:
             try:
+                if spec.gold_model is not None and training.done and training.done % spec.gold_steps == 0:
+                    training.examine(measure, progress=progress)
                 training.collect(progress=progress)
             except CancelledError:
                 if training.done:
@@ -626,7 +634,7 @@ def train_by_rollouts(training: PPOTraining, *, run: RunDir, progress: Progress)
         row = training.finish_step()
         done = training.done
         progress.advance(done)
-        if done in (1, training.total) or done % spec.logging_steps == 0:
+        if done in (1, training.total) or done % spec.logging_steps == 0 or "gold_score" in row:
             log_metrics(run, step=done, numbers=row)
             if board:
                 board.add(row, step=done)

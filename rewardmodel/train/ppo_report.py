@@ -20,7 +20,8 @@ from rewardmodel.evaluation.resampling import mean_interval
 from rewardmodel.generate import Sampling, generate_responses
 from rewardmodel.progress import Progress
 from rewardmodel.rundir import RunDir
-from rewardmodel.train.rollouts import PromptData, Score, check_scores, seed_of_step
+from rewardmodel.train.rewards import Judge, Rewards, read_scores
+from rewardmodel.train.rollouts import PromptData, seed_of_step
 
 LONGER = 1.3  # times the length at which a growth is worth a word
 FAR = 20.0  # nats a response that are far from the reference, where no target says what is
@@ -34,7 +35,8 @@ def measure_policy(
     model: Any,
     tokenizer: Any,
     items: Sequence[PromptItem],
-    score: Score,
+    rewards: Rewards,
+    gold: Judge | None,
     compute: Compute,
     progress: Progress,
     phase: str,
@@ -56,10 +58,12 @@ def measure_policy(
         progress=progress,
         phase=phase,
     )
-    texts = [response.text for response in responses]
+    rewarded = rewards(items, responses)
     return {
-        "texts": texts,
-        "scores": check_scores(score(prompts, texts), responses=responses),
+        "texts": [response.text for response in responses],
+        "scores": rewarded.total,
+        "parts": rewarded.parts,
+        "gold": None if gold is None else read_scores(gold, items=items, responses=responses),
         "tokens": [response.n_tokens for response in responses],
         "ended": [response.finish_reason == "eos" for response in responses],
         "prompt_ids": [list(response.prompt_ids) for response in responses],
@@ -85,7 +89,6 @@ def build_ppo_report(
     names = [item.prompt_id for item in data.test]
     gains = np.asarray(after["scores"]) - np.asarray(before["scores"])
     rows = run.read_metrics()
-    warnings = warn_of_training(rows, spec=spec)
     heldout = {
         "split": "test",
         **summarize_answers(after, prompt_ids=names),
@@ -94,10 +97,15 @@ def build_ppo_report(
         "higher": float(((np.sign(gains) + 1) / 2).mean()),
         "kl": measure_divergence(spec, models=models, answers=after, names=names, compute=compute, progress=progress),
     }
+    curve = trace_gold(rows, before=before, after=after, steps=steps, kl=heldout["kl"]["per_response"])
+    warnings = [*warn_of_training(rows, spec=spec), *warn_of_gold(curve)]
     return {
         "method": spec.method,
         "base_model": spec.model,
         "reward_model": spec.reward_model,
+        "rewards": list(spec.rewards),
+        "gold_model": spec.gold_model,
+        "gold_curve": curve,
         "heldout": heldout,
         "baselines": {"untrained": summarize_answers(before, prompt_ids=names)},
         "dropped": data.dropped,
@@ -128,7 +136,51 @@ def summarize_answers(answers: Mapping[str, Any], *, prompt_ids: Sequence[str]) 
         "interval": mean_interval(answers["scores"], prompt_ids=prompt_ids),
         "tokens": float(np.mean(answers["tokens"])),
         "ended": float(np.mean(answers["ended"])),
+        "rewards": {name: summarize_scores(values, prompt_ids=prompt_ids) for name, values in answers["parts"].items()},
+        "gold": None if answers["gold"] is None else summarize_scores(answers["gold"], prompt_ids=prompt_ids),
     }
+
+
+def summarize_scores(scores: Sequence[float], *, prompt_ids: Sequence[str]) -> dict[str, Any]:
+    """A mean with its interval over prompts."""
+    return {"mean": float(np.mean(scores)), "interval": mean_interval(scores, prompt_ids=prompt_ids)}
+
+
+def trace_gold(
+    rows: Sequence[Mapping[str, float]], *, before: Mapping[str, Any], after: Mapping[str, Any], steps: int, kl: float
+) -> list[dict[str, float]]:
+    """Held-out score and gold score by KL from the reference, nats a response, from the start to the end: the curve of
+    Gao et al. (2022, fig. 1), whose abscissa is the square root of the KL. Empty without a gold model."""
+    if before["gold"] is None:
+        return []
+
+    def describe(answers: Mapping[str, Any], *, step: int, kl: float) -> dict[str, float]:
+        return {"step": step, "kl": kl, "score": mean(answers["scores"]), "gold": mean(answers["gold"])}
+
+    def mean(values: Sequence[float]) -> float:
+        return float(np.mean(values))
+
+    between = [
+        {"step": row["step"] - 1, "kl": row["heldout_kl"], "score": row["heldout_score"], "gold": row["gold_score"]}
+        for row in rows
+        if "gold_score" in row
+    ]
+    return [describe(before, step=0, kl=0.0), *between, describe(after, step=steps, kl=kl)]
+
+
+def warn_of_gold(curve: Sequence[Mapping[str, float]]) -> list[str]:
+    """A sentence where the gold score was higher earlier while the score that is trained by went on to rise."""
+    if not curve:
+        return []
+    best, last = max(curve, key=lambda point: point["gold"]), curve[-1]
+    if best is last or last["gold"] >= best["gold"] or last["score"] <= best["score"]:
+        return []
+    return [
+        f"The gold model's score was highest after {best['step']:g} steps ({best['gold']:.3f} at {best['kl']:.1f} "
+        f"nats) and is {last['gold']:.3f} at the end, while the score that was trained by rose from "
+        f"{best['score']:.3f} to {last['score']:.3f}: the policy found the reward model's faults. Stop at that KL "
+        "(kl_budget), or raise the KL's weight."
+    ]
 
 
 def measure_divergence(

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,10 @@ from typing import Any
 import torch
 
 from rewardmodel.chat import encode_prompt
-from rewardmodel.contract import Message, OnlineSpec
+from rewardmodel.contract import OnlineSpec
 from rewardmodel.data import DataError, PromptItem, find_splits, hash_file, read_manifest, read_prompts
-from rewardmodel.generate import Response
 from rewardmodel.groups import Group
 from rewardmodel.progress import Progress
-from rewardmodel.train.memory import TrainingError
-
-Score = Callable[[Sequence[Sequence[Message]], Sequence[str]], list[float]]
-"""The scores of some prompts' responses (texts)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +108,7 @@ class Rollout:
     ids: all conversations end to end, (tokens,); prompt_lengths, lengths: (n,) tokens of each prompt and response.
     ended: (n,) bool, by the model itself. scores: (n,). mask: (n, T). log_probs, reference: (n, T) of policy and
     reference, in nats; entropies: (n, T) of the policy; values: (n, T) of the critic before each token, 0 where there
-    is none. Responses to one prompt stand side by side.
+    is none. parts: (n, terms) of each reward before its weight. Responses to one prompt stand side by side.
     """
 
     ids: torch.Tensor
@@ -121,6 +116,7 @@ class Rollout:
     lengths: torch.Tensor
     ended: torch.Tensor
     scores: torch.Tensor
+    parts: torch.Tensor
     mask: torch.Tensor
     log_probs: torch.Tensor
     entropies: torch.Tensor
@@ -168,22 +164,6 @@ def spread(tokens: torch.Tensor, *, mask: torch.Tensor) -> torch.Tensor:
 def mask_lengths(lengths: torch.Tensor) -> torch.Tensor:
     """(n,) -> (n, longest) bool, true where there is a token."""
     return torch.arange(int(lengths.max()), device=lengths.device)[None] < lengths[:, None]
-
-
-def check_scores(scores: Sequence[float | None], *, responses: Sequence[Response]) -> list[float]:
-    """The scores, all of them numbers. Raises TrainingError for a response that has none, or NaN."""
-    for score, response in zip(scores, responses, strict=True):
-        if score is None:
-            raise TrainingError(
-                f"the reward model cannot read a prompt of {len(response.prompt_ids)} tokens with its response of "
-                f"{response.n_tokens}; lower max_length"
-            )
-        if not math.isfinite(score):
-            raise TrainingError(
-                f"the reward model scored a response {score}; its weights or its precision are at fault: score some "
-                "responses with it (rewardmodel score), or use precision fp32"
-            )
-    return [score for score in scores if score is not None]
 
 
 class Watch(Progress):

@@ -19,9 +19,10 @@ from rewardmodel.jobs import run_job
 from rewardmodel.models import load_policy, load_tokenizer
 from rewardmodel.progress import Progress
 from rewardmodel.rundir import RunDir
-from rewardmodel.train import ppo
-from rewardmodel.train.ppo import PPOTraining, open_judge, prepare_models
+from rewardmodel.train import ppo, rewards
+from rewardmodel.train.ppo import PPOTraining, prepare_models
 from rewardmodel.train.ppo_report import warn_of_training
+from rewardmodel.train.rewards import Rewards
 from rewardmodel.train.rollouts import choose_prompts, split_rollout
 from tests.rewardmodel.tiny import build_tiny_model, write_rows
 
@@ -42,18 +43,19 @@ def prepare(spec: dict[str, Any]) -> PPOTraining:
     """A training that has not begun."""
     parsed = parse_spec(spec)
     assert isinstance(parsed, OnlineSpec)
-    base, judge = Path(parsed.model), Path(parsed.reward_model)
+    base = Path(parsed.model)
     tokenizer = load_tokenizer(base)
     policy = load_policy(base, tokenizer=tokenizer, compute=CPU, dtype=torch.float32)
     torch.manual_seed(0)
-    models = prepare_models(parsed, policy=policy, base=base, judge=judge, tokenizer=tokenizer, compute=CPU)
+    models = prepare_models(parsed, policy=policy, base=base, tokenizer=tokenizer, compute=CPU)
+    prompts = read_prompts(Path(parsed.data) / "train.jsonl")  # type: ignore[arg-type]
     return PPOTraining(
         *models,
         spec=parsed,
         compute=CPU,
         tokenizer=tokenizer,
-        prompts=read_prompts(Path(parsed.data) / "train.jsonl"),  # type: ignore[arg-type]
-        score=open_judge(parsed, tokenizer=tokenizer),
+        prompts=prompts,
+        rewards=Rewards(parsed, items={"train": prompts}),
     )
 
 
@@ -305,7 +307,9 @@ def test_a_reward_model_of_nan_is_refused(tmp_path: Path, make_ppo: MakePPO) -> 
 def test_a_score_that_is_no_number_ends_the_training_with_a_reason(
     tmp_path: Path, make_ppo: MakePPO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ppo, "score_texts", lambda *args, conversations, **rest: [float("nan")] * len(conversations))
+    monkeypatch.setattr(
+        rewards, "score_texts", lambda *args, conversations, **rest: [float("nan")] * len(conversations)
+    )
     run = RunDir(tmp_path).create(make_ppo())
     assert run_job(run, show=False) == "failed"
     assert "the reward model scored a response nan" in run.read_status()["error"]
