@@ -562,6 +562,9 @@ class OnlineSpec(_TrainingSpec):
     learning_rate: float | None = _setting(
         None, minimum=0, maximum=1, help="Peak learning rate of the policy; unset: a default of the method and tuning."
     )
+    adam_epsilon: float = _setting(
+        1e-8, above=0, maximum=1, help="Added to AdamW's denominator; 1e-5 as in Huang et al. (2024) damps small moves."
+    )
     kl_budget: float | None = _setting(
         None, above=0, help="Nats a response at which training stops early; unset: never."
     )
@@ -640,6 +643,10 @@ class PPOSpec(PenalizedSpec):
     value_learning_rate: float | None = _setting(
         None, minimum=0, maximum=1, help="Peak learning rate of the critic; unset: 1e-4 with lora, 1e-5 with full."
     )
+    value_warmup_steps: int = _setting(
+        0, minimum=0, help="Steps (rollouts) at the beginning in which the critic learns and the policy stays."
+    )
+    save_critic: bool = _setting(False, help="Save the critic too, as a reward model in outputs/critic.")
     value_clip: float | None = _setting(
         0.2, above=0, help="How far a value may gain from the rollout's; null: values are not clipped."
     )

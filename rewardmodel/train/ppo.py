@@ -197,6 +197,8 @@ def _train(
     train_by_rollouts(training, run=run, progress=progress, measure=measure)
     progress.start("saving")
     save_model(merge_adapters(training.policy), tokenizer=tokenizer, directory=target)
+    if isinstance(spec, PPOSpec) and spec.save_critic:
+        save_model(merge_adapters(training.critic), tokenizer=tokenizer, directory=run.outputs / "critic")
     return before, Facts(training.done, training.stopped, training.packed)
 
 
@@ -255,10 +257,12 @@ class PPOTraining:
         self.packed = settle_packing(spec, models=[policy] if critic is None else [policy, critic], compute=compute)
         self.plain = has_plain_head(policy)
         self.batch_tokens = spec.batch_tokens or MOST_TOKENS[compute.device]
-        self.actor = Optimizer(policy, mixed=False, learning_rate=spec.learning_rate or 0.0)
+        self.actor = Optimizer(policy, mixed=False, learning_rate=spec.learning_rate or 0.0, epsilon=spec.adam_epsilon)
         self.teacher = None
         if isinstance(spec, PPOSpec):
-            self.teacher = Optimizer(critic, mixed=False, learning_rate=spec.value_learning_rate or 0.0)
+            self.teacher = Optimizer(
+                critic, mixed=False, learning_rate=spec.value_learning_rate or 0.0, epsilon=spec.adam_epsilon
+            )
         self.total = count_rollouts(spec, prompts=len(prompts))
         self.coefficient = self.objective.coefficient
         self.done = 0  # whole steps
@@ -405,7 +409,8 @@ class PPOTraining:
         for row in self._cut([self.groups[place] for place in chosen]):
             self._learn_from([chosen[place] for place in row], count=count, tokens=tokens)
         rate = self._rate()
-        self.tallies["grad_norm"] += float(self.actor.step(rate * (self.spec.learning_rate or 0.0)))
+        waits = isinstance(self.spec, PPOSpec) and self.done < self.spec.value_warmup_steps
+        self.tallies["grad_norm"] += float(self.actor.step(0.0 if waits else rate * (self.spec.learning_rate or 0.0)))
         if self.teacher is not None and isinstance(self.spec, PPOSpec):
             self.tallies["value_norm"] += float(self.teacher.step(rate * (self.spec.value_learning_rate or 0.0)))
         self.part += 1

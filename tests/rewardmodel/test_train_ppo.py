@@ -19,6 +19,7 @@ from rewardmodel.jobs import run_job
 from rewardmodel.models import load_policy, load_tokenizer
 from rewardmodel.progress import Progress
 from rewardmodel.rundir import RunDir
+from rewardmodel.score import load_scorer
 from rewardmodel.train import ppo, rewards
 from rewardmodel.train.ppo import PPOTraining, prepare_models
 from rewardmodel.train.ppo_report import warn_of_training
@@ -383,3 +384,27 @@ def test_a_training_that_went_wrong_is_said_so_in_plain_words(last: dict[str, fl
 def test_a_target_says_what_is_far() -> None:
     spec = replace(PPOSpec(data="d", reward_model="r"), target_kl=5.0)
     assert "above 10" in warn_of_training([{**GOOD, "kl": 11.0}], spec=spec)[0]
+
+
+def test_the_policy_stays_while_the_critic_warms_up_and_the_critic_is_saved_where_asked(
+    tmp_path: Path, make_ppo: MakePPO
+) -> None:
+    """Two steps, both of them of warming up: the policy's weights are its reference's, the critic's are not the reward
+    model's, and the critic loads as a reward model."""
+    spec = make_ppo(tuning="full", max_steps=2, value_warmup_steps=2, save_critic=True, adam_epsilon=1e-5)
+    run = finish(RunDir(tmp_path).create(spec))
+    before = load_file(Path(spec["model"]) / "model.safetensors")
+    after = read_weights(run)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    critic, tokenizer, _ = load_scorer(str(run.outputs / "critic"), precision="fp32")
+    judge, _, _ = load_scorer(spec["reward_model"], precision="fp32")
+    ours, theirs = critic.state_dict(), judge.state_dict()
+    assert sorted(ours) == sorted(theirs)
+    assert any(not torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert tokenizer.chat_template
+
+
+def test_epsilon_reaches_adam(make_ppo: MakePPO) -> None:
+    training = prepare(make_ppo(adam_epsilon=1e-5))
+    assert training.teacher is not None
+    assert [own.adam.defaults["eps"] for own in (training.actor, training.teacher)] == [1e-5, 1e-5]
