@@ -2,6 +2,7 @@
 """PPO on real preferences: does the policy get better by a judge that it was never trained against, and how fast.
 
     benchmarks/ppo.py DIRECTORY --out DIR [--only STAGE …] [--model M] [--quick] [--check] [--set NAME=VALUE …]
+        [--peer-python PYTHON]
 
 DIRECTORY holds train.jsonl and test.jsonl of rows {prompt, chosen, rejected}. Stages, each kept in DIR and not done
 twice: `sft` on the chosen responses; `reward`, a reward model of one half of the training prompts; `judge`, another
@@ -9,6 +10,8 @@ of the other half, with another seed; `ppo` from the SFT policy against the rewa
 `online-dpo` as that, with as many answers and moves; `dpo` on the reward model's half; `table`, the win rate of each
 over the SFT policy on test prompts, by the judge; `best`, that of the best of 16 answers by the reward model;
 `speed`, answers a second and memory of PPO beside TRL's RLOOTrainer at the same batch.
+
+`--peer-python` names a Python with TRL 1.12, the last with PPO, whose PPOTrainer `speed` then measures too.
 
 `--set` changes settings of PPO. With `--check` the exit code is 1 unless PPO wins 65 % with an interval above 50 %, at
 15 nats or less, with answers at most 1.3 times as long, and takes no longer an answer than RLOO. `--quick` does all of
@@ -21,6 +24,7 @@ import argparse
 import gc
 import hashlib
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -124,18 +128,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--model", default=EMBEDDED_MODEL)
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of PPO, as JSON values")
+    parser.add_argument("--peer-python", help="a Python that has trl 1.12")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args(argv)
     changes = {name: json.loads(value) for name, _, value in (text.partition("=") for text in arguments.set)}
     bench = Bench(arguments.directory, out=arguments.out, model=arguments.model, quick=arguments.quick, changes=changes)
     for stage in arguments.only:
-        run_stage(stage, bench=bench)
+        run_stage(stage, bench=bench, peer=arguments.peer_python)
     met = print_results(arguments.out)
     return int(arguments.check and not met)
 
 
-def run_stage(stage: str, *, bench: Bench) -> None:
+def run_stage(stage: str, *, bench: Bench, peer: str | None) -> None:
     files = bench.files
     pairs = {"train": files["judge" if stage == "judge" else "reward"], "test": files["test"]}
     if stage == "sft":
@@ -157,7 +162,8 @@ def run_stage(stage: str, *, bench: Bench) -> None:
     elif stage == "best":
         keep(compare_best(bench), bench=bench)
     else:
-        write_json(bench.out / "speed.json", [measure_ppo(bench), measure_rloo(bench)])
+        sides = [measure_ppo(bench), measure_rloo(bench)]
+        write_json(bench.out / "speed.json", [*sides, *([measure_peer(bench, python=peer)] if peer else [])])
 
 
 def keep(row: dict[str, Any], *, bench: Bench) -> None:
@@ -273,6 +279,21 @@ def measure_rloo(bench: Bench) -> dict[str, Any]:
         "answers_a_second": size * (len(marks) - 1) / (marks[-1] - marks[0]),
         "gib": peak_memory(),
     }
+
+
+def measure_peer(bench: Bench, *, python: str) -> dict[str, Any]:
+    """The same of the PPOTrainer of another environment's TRL, in a process of its own."""
+    reset_memory()
+    spec = read_ppo_spec(bench)
+    size, steps = (4, 3) if bench.quick else (spec.batch_size, 7)
+    script = Path(__file__).with_name("ppo_peer.py")
+    models = [bench.model_of("sft"), bench.model_of("reward")]
+    settings = [bench.files["prompts"], str(size), str(bench.tokens), str(steps), str(spec.learning_rate)]
+    done = subprocess.run([python, str(script), *models, *settings], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"--peer-python {python}: {done.stderr[-2000:]}")
+    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return row
 
 
 def read_ppo_spec(bench: Bench, **changes: Any) -> PPOSpec:
