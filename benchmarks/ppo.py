@@ -2,12 +2,16 @@
 """PPO on real preferences: does the policy get better by a judge that it was never trained against, and how fast.
 
     benchmarks/ppo.py DIRECTORY --out DIR [--only STAGE …] [--model M] [--quick] [--check] [--set NAME=VALUE …]
+        [--peer-python PYTHON]
 
 DIRECTORY holds train.jsonl and test.jsonl of rows {prompt, chosen, rejected}. Stages, each kept in DIR and not done
-twice: `sft` on the chosen responses; `reward`, a reward model of one half of the training prompts; `judge`, another of
-the other half, with another seed; `ppo` from the SFT policy against the reward model; `dpo` on the reward model's
-half; `table`, the win rate of each over the SFT policy on test prompts, by the judge; `best`, that of the best of 16
-answers by the reward model; `speed`, answers a second and memory of PPO beside TRL's RLOOTrainer at the same batch.
+twice: `sft` on the chosen responses; `reward`, a reward model of one half of the training prompts; `judge`, another
+of the other half, with another seed; `ppo` from the SFT policy against the reward model; `rloo`, `grpo` and
+`online-dpo` as that, with as many answers and moves; `dpo` on the reward model's half; `table`, the win rate of each
+over the SFT policy on test prompts, by the judge; `best`, that of the best of 16 answers by the reward model;
+`speed`, answers a second and memory of PPO beside TRL's RLOOTrainer at the same batch.
+
+`--peer-python` names a Python with TRL 1.12, the last with PPO, whose PPOTrainer `speed` then measures too.
 
 `--set` changes settings of PPO. With `--check` the exit code is 1 unless PPO wins 65 % with an interval above 50 %, at
 15 nats or less, with answers at most 1.3 times as long, and takes no longer an answer than RLOO. `--quick` does all of
@@ -20,6 +24,7 @@ import argparse
 import gc
 import hashlib
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -38,17 +43,22 @@ from rewardmodel.generate import Sampling, generate_responses
 from rewardmodel.jobs import run_job
 from rewardmodel.models import load_policy, load_tokenizer
 from rewardmodel.rundir import RunDir
-from rewardmodel.train.ppo import open_judge
+from rewardmodel.train.rewards import open_judge
 
-STAGES = ("sft", "reward", "judge", "ppo", "dpo", "table", "best", "speed")
+RIVALS: dict[str, dict[str, Any]] = {
+    "rloo": {"group_size": 4, "kl_coefficient": 0.03},
+    "grpo": {"group_size": 8},
+    "online-dpo": {"group_size": 4},
+}
+STAGES = ("sft", "reward", "judge", "ppo", *RIVALS, "dpo", "table", "best", "speed")
 TOKENS = 128
 BEST_OF = 16
 REWARD = {"tuning": "full", "batch_size": 32, "learning_rate": 1e-4, "epochs": 2.0, "text_weight": 1.0}
-PPO = {
+ONLINE = {
     "tuning": "full", "batch_size": 128, "minibatches": 4, "ppo_epochs": 2, "max_steps": 48, "learning_rate": 1e-5,
-    "value_learning_rate": 2e-5, "kl_coefficient": 0.03, "kl_budget": 13.0, "generation_batch_size": 128,
-    "save_steps": 1000,
+    "kl_budget": 13.0, "generation_batch_size": 128, "save_steps": 1000,
 }  # fmt: skip
+PPO = {"value_learning_rate": 2e-5, "kl_coefficient": 0.03}
 GOALS = {"win_rate": 0.65, "lower": 0.5, "nats": 15.0, "length": 1.3}
 
 
@@ -88,6 +98,8 @@ class Bench:
         run = RunDir(self.out / stage)
         if not run.path.exists():
             few = {"epochs": 1.0, "max_steps": 2, "batch_size": 4} if self.quick else {}
+            if self.quick and "group_size" in settings:
+                few |= {"batch_size": 8, "minibatches": 1}
             run.create({"max_length": self.length, **settings, **few})
         started = time.perf_counter()
         if run_job(run, show=False) != "succeeded":
@@ -98,11 +110,14 @@ class Bench:
         return report
 
     def ppo_settings(self) -> dict[str, Any]:
+        return {**self.online_settings("ppo"), **PPO, **self.changes}
+
+    def online_settings(self, method: str) -> dict[str, Any]:
         return {
-            "method": "ppo", "model": self.model_of("sft"), "reward_model": self.model_of("reward"),
+            "method": method, "model": self.model_of("sft"), "reward_model": self.model_of("reward"),
             "data": {"train": self.files["prompts"], "test": self.files["test prompts"]},
-            "response_tokens": self.tokens,            "max_length": self.length, "report_samples": 0, "test_prompts": min(64, self.test_prompts), **PPO,
-            **self.changes,
+            "response_tokens": self.tokens, "max_length": self.length, "report_samples": 0,
+            "test_prompts": min(64, self.test_prompts), **ONLINE,
         }  # fmt: skip
 
 
@@ -113,18 +128,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--model", default=EMBEDDED_MODEL)
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of PPO, as JSON values")
+    parser.add_argument("--peer-python", help="a Python that has trl 1.12")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args(argv)
     changes = {name: json.loads(value) for name, _, value in (text.partition("=") for text in arguments.set)}
     bench = Bench(arguments.directory, out=arguments.out, model=arguments.model, quick=arguments.quick, changes=changes)
     for stage in arguments.only:
-        run_stage(stage, bench=bench)
+        run_stage(stage, bench=bench, peer=arguments.peer_python)
     met = print_results(arguments.out)
     return int(arguments.check and not met)
 
 
-def run_stage(stage: str, *, bench: Bench) -> None:
+def run_stage(stage: str, *, bench: Bench, peer: str | None) -> None:
     files = bench.files
     pairs = {"train": files["judge" if stage == "judge" else "reward"], "test": files["test"]}
     if stage == "sft":
@@ -135,16 +151,19 @@ def run_stage(stage: str, *, bench: Bench) -> None:
         bench.train(stage, method="reward", model=bench.model, data=pairs, seed=seed, **REWARD)
     elif stage == "ppo":
         bench.train("ppo", **bench.ppo_settings())
+    elif stage in RIVALS:
+        bench.train(stage, **bench.online_settings(stage), **RIVALS[stage])
     elif stage == "dpo":
         bench.train("dpo", method="dpo", model=bench.model_of("sft"), data=pairs, tuning="full", report_samples=0)
     elif stage == "table":
-        for name in ("ppo", "dpo"):
+        for name in ("ppo", *RIVALS, "dpo"):
             if (bench.out / name / "outputs").exists():
                 keep(compare(name, bench=bench), bench=bench)
     elif stage == "best":
         keep(compare_best(bench), bench=bench)
     else:
-        write_json(bench.out / "speed.json", [measure_ppo(bench), measure_rloo(bench)])
+        sides = [measure_ppo(bench), measure_rloo(bench)]
+        write_json(bench.out / "speed.json", [*sides, *([measure_peer(bench, python=peer)] if peer else [])])
 
 
 def keep(row: dict[str, Any], *, bench: Bench) -> None:
@@ -189,10 +208,10 @@ def compare_best(bench: Bench) -> dict[str, Any]:
     answers = np.array([response.text for response in responses], dtype=object).reshape(len(items), n + 1)
     lengths = np.array([response.n_tokens for response in responses]).reshape(len(items), n + 1)
     spec = read_ppo_spec(bench)
-    score = open_judge(spec, tokenizer=tokenizer)
+    score = open_judge(bench.model_of("reward"), spec=spec)
     repeated = [prompt for prompt in prompts for _answer in range(n)]
     best = np.reshape(score(repeated, answers[:, :n].ravel().tolist()), (len(items), n)).argmax(axis=1)
-    judge = open_judge(read_ppo_spec(bench, reward_model=bench.model_of("judge")), tokenizer=tokenizer)
+    judge = open_judge(bench.model_of("judge"), spec=spec)
     chosen = answers[np.arange(len(items)), best].tolist()
     theirs = answers[:, n].tolist()
     ours, other = np.asarray(judge(prompts, chosen)), np.asarray(judge(prompts, theirs))
@@ -227,7 +246,7 @@ def measure_rloo(bench: Bench) -> dict[str, Any]:
     compute = resolve_compute("auto", precision="auto")
     tokenizer = load_tokenizer(Path(bench.model_of("sft")))
     reset_memory()
-    judge = open_judge(spec, tokenizer=tokenizer)
+    judge = open_judge(bench.model_of("reward"), spec=spec)
     policy = load_policy(Path(bench.model_of("sft")), tokenizer=tokenizer, compute=compute, dtype=torch.float32)
 
     def reward(prompts: list[Any], completions: list[Any], **_more: Any) -> list[float]:
@@ -260,6 +279,21 @@ def measure_rloo(bench: Bench) -> dict[str, Any]:
         "answers_a_second": size * (len(marks) - 1) / (marks[-1] - marks[0]),
         "gib": peak_memory(),
     }
+
+
+def measure_peer(bench: Bench, *, python: str) -> dict[str, Any]:
+    """The same of the PPOTrainer of another environment's TRL, in a process of its own."""
+    reset_memory()
+    spec = read_ppo_spec(bench)
+    size, steps = (4, 3) if bench.quick else (spec.batch_size, 7)
+    script = Path(__file__).with_name("ppo_peer.py")
+    models = [bench.model_of("sft"), bench.model_of("reward")]
+    settings = [bench.files["prompts"], str(size), str(bench.tokens), str(steps), str(spec.learning_rate)]
+    done = subprocess.run([python, str(script), *models, *settings], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"--peer-python {python}: {done.stderr[-2000:]}")
+    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return row
 
 
 def read_ppo_spec(bench: Bench, **changes: Any) -> PPOSpec:

@@ -14,9 +14,13 @@ KINDS = {
     "dpo": "Policy (direct preference optimisation)",
     "kto": "Policy (Kahneman-Tversky optimisation)",
     "ppo": "Policy (proximal policy optimisation)",
+    "rloo": "Policy (REINFORCE leave-one-out)",
+    "grpo": "Policy (group relative policy optimisation)",
+    "online-dpo": "Policy (online direct preference optimisation)",
 }
-UNITS = {"reward": "pairs", "sft": "rows", "dpo": "pairs", "kto": "rows", "ppo": "responses"}
-SOURCES = {"sft": "examples", "kto": "labelled responses", "ppo": "prompts"}
+ONLINE = ("ppo", "rloo", "grpo", "online-dpo")
+UNITS = {"reward": "pairs", "sft": "rows", "dpo": "pairs", "kto": "rows", **dict.fromkeys(ONLINE, "responses")}
+SOURCES = {"sft": "examples", "kto": "labelled responses", **dict.fromkeys(ONLINE, "prompts")}
 ROWS = {"this": "this model", "untrained": "untrained", "longer_wins": "the longer response wins"}
 REASONS = {
     "too_long": "too long",
@@ -39,10 +43,11 @@ EXPLANATIONS = {
         "log(policy / reference) summed over the response, than one labelled false. Intervals are over prompts drawn "
         "again (95 %). The untrained row ranks responses by the reference's own log-probability."
     ),
-    "ppo": (
+    **dict.fromkeys(
+        ONLINE,
         "Score is the mean that the reward model of the training gives to one response a held-out prompt; tokens is "
         "the mean length. Intervals are over prompts drawn again (95 %). A policy trained against a reward model finds "
-        "its faults too: judge it by another one, and by people."
+        "its faults too: judge it by another one, and by people.",
     ),
     "dpo": (
         "Accuracy is that of the implicit reward, beta x log(policy / reference) summed over the response. "
@@ -123,7 +128,7 @@ def _render_figures(report: dict[str, Any]) -> str:
         return _render_columns(report, columns=("loss", "perplexity"))
     if report["method"] == "kto":
         return _render_columns(report, columns=("auc",))
-    if report["method"] == "ppo":
+    if report["method"] in ONLINE:
         return _render_columns(report, columns=("score", "tokens"))
     return (
         f"{_render_table(report)}\n\n"

@@ -11,13 +11,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NotRequired, TypedDict, TypeVar, Union, get_args, get_origin, get_type_hints
 
-METHODS = ("reward", "sft", "dpo", "kto", "ppo", "generate", "score")
+METHODS = ("reward", "sft", "dpo", "kto", "ppo", "rloo", "grpo", "online-dpo", "generate", "score")
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 SPLITS = ("train", "validation", "test")
@@ -42,6 +43,12 @@ LEARNING_RATES = {
     ("kto", "full"): 2e-6,
     ("ppo", "lora"): 3e-5,
     ("ppo", "full"): 3e-6,
+    ("rloo", "lora"): 3e-5,
+    ("rloo", "full"): 3e-6,
+    ("grpo", "lora"): 3e-5,
+    ("grpo", "full"): 3e-6,
+    ("online-dpo", "lora"): 2e-5,
+    ("online-dpo", "full"): 2e-6,
 }
 # A critic is trained like the reward model that it mostly begins as.
 VALUE_LEARNING_RATES = {"lora": 1e-4, "full": 1e-5}
@@ -393,25 +400,142 @@ class KTOSpec(_ExampleSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPOSpec(_TrainingSpec):
-    """Train a policy on its own responses against a reward model (PPO: Schulman et al. 2017; Ziegler et al. 2019)."""
+class RewardTerm:
+    """One of several rewards, whose weighted sum a policy is trained by."""
 
-    method: ClassVar[str] = "ppo"
+    kind: ClassVar[str]
+
+    weight: float = _setting(1.0, help="What its value is multiplied by.")
+    name: str | None = _setting(None, help="What metrics and report call it; unset: its kind.")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    @property
+    def title(self) -> str:
+        """Its name, or its kind."""
+        return self.name or self.kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelTerm(RewardTerm):
+    """The score of a reward model, or of several their mean less `spread` of their standard deviations."""
+
+    kind: ClassVar[str] = "model"
+
+    model: str | tuple[str, ...] = _setting(help="A reward model, or a list of them: directories or hub ids.")
+    spread: float = _setting(
+        1.0, minimum=0, maximum=100, help="Standard deviations (over models) that are taken off the mean of several."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.models or not all(isinstance(name, str) and name.strip() for name in self.models):
+            raise SpecError(f"model: expected a name or a list of names, got {self.model!r}")
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names."""
+        return (self.model,) if isinstance(self.model, str) else self.model
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifierTerm(RewardTerm):
+    """What the `verifier` of the prompt's row says: its score, 0 to 1."""
+
+    kind: ClassVar[str] = "verifier"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthTerm(RewardTerm):
+    """0 up to `free` tokens, then down in a line to -1 at `most` (Yu et al. 2025, DAPO, eq. 13)."""
+
+    kind: ClassVar[str] = "length"
+
+    free: int = _setting(minimum=0, help="Tokens of a response that cost nothing.")
+    most: int = _setting(minimum=1, help="Tokens that cost 1, as all beyond do.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.most <= self.free:
+            raise SpecError(f"most: {self.most} tokens, but {self.free} of them are free; set it above free")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormatTerm(RewardTerm):
+    """1 for a response that a regular expression matches as a whole, else 0."""
+
+    kind: ClassVar[str] = "format"
+
+    pattern: str = _setting(
+        help="Regular expression of the whole response, spaces at its ends apart; . takes newlines."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise SpecError(f"pattern: {error}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PythonTerm(RewardTerm):
+    """What a function of one's own says: function(prompts, responses, rows) -> a number each."""
+
+    kind: ClassVar[str] = "python"
+
+    function: str = _setting(help="The name of an installed entry point of the group preferee.rewards.")
+
+
+TERMS: dict[str, type[RewardTerm]] = {
+    term.kind: term for term in (ModelTerm, VerifierTerm, LengthTerm, FormatTerm, PythonTerm)
+}
+
+
+def parse_terms(mappings: tuple[Any, ...]) -> tuple[RewardTerm, ...]:
+    """The rewards of a list of mappings {kind, …}. Raises SpecError naming place and field."""
+    terms: list[RewardTerm] = []
+    for place, mapping in enumerate(mappings):
+        kind = mapping.get("kind") if isinstance(mapping, Mapping) else None
+        if not isinstance(kind, str) or kind not in TERMS:
+            raise SpecError(f"rewards[{place}].kind: {name_nearest(str(kind), tuple(TERMS))}")
+        settings = {key: value for key, value in mapping.items() if key != "kind"}
+        try:
+            term = build_settings(TERMS[kind], settings=settings, owner=f"rewards of kind {kind}")
+        except SpecError as error:
+            raise SpecError(f"rewards[{place}].{error}") from None
+        if term.title in (other.title for other in terms):
+            raise SpecError(f"rewards[{place}].name: {term.title!r} is taken by an earlier one; give each a name")
+        terms.append(term)
+    return tuple(terms)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlineSpec(_TrainingSpec):
+    """What trainings of a policy on its own responses share: PPO, RLOO, GRPO and online DPO."""
 
     data: str | dict[str, str] = _setting(  # noqa: RUF009 (a field, as everywhere here)
         help="A directory with train.jsonl and test.jsonl of rows {prompt}, or a mapping split -> file."
     )
-    reward_model: str = _setting(help="The frozen reward model: a directory or a hub id.")
-    value_model: str = _setting(
-        "reward",
-        choices=("reward", "policy"),
-        help="What the critic begins as: the reward model (Stiennon et al. 2020), or the policy with a new head.",
+    reward_model: str | None = _setting(
+        None, help="The frozen reward model: a directory or a hub id. In its place: rewards."
     )
+    rewards: tuple[dict[str, Any], ...] = _setting(
+        (), help=f"Several rewards, a list of mappings {{kind, weight, name, …}}; kinds are {', '.join(TERMS)}."
+    )
+    gold_model: str | None = _setting(
+        None, help="A reward model that is never trained against, and scores held-out answers as training goes on."
+    )
+    gold_steps: int = _setting(10, minimum=1, help="Steps (rollouts) between the gold model's scores.")
     epochs: float = _setting(1.0, above=0, maximum=1000, help="Passes over the training prompts.")
     max_steps: int | None = _setting(None, minimum=1, help="Rollouts; overrides epochs.")
-    batch_size: int = _setting(32, minimum=2, maximum=65536, help="Prompts a step: the responses of one rollout.")
+    batch_size: int = _setting(
+        32, minimum=2, maximum=65536, help="Responses of a step (rollout): group_size to each of its prompts."
+    )
+    group_size: int = _setting(1, minimum=1, maximum=1024, help="Responses to each prompt of a step.")
     minibatches: int = _setting(
-        4, minimum=1, maximum=4096, help="Parts of a rollout that each move the weights once a PPO epoch."
+        4, minimum=1, maximum=4096, help="Parts of a rollout, of whole prompts, that each move the weights once a pass."
     )
     ppo_epochs: int = _setting(4, minimum=1, maximum=100, help="Passes over a rollout (K in PPO, algorithm 1).")
     gradient_accumulation: int = _setting(
@@ -436,36 +560,14 @@ class PPOSpec(_TrainingSpec):
     save_steps: int = _setting(10, minimum=1, help="Steps (rollouts) between checkpoints.")
     logging_steps: int = _setting(1, minimum=1, help="Steps (rollouts) between rows of metrics.jsonl.")
     learning_rate: float | None = _setting(
-        None, minimum=0, maximum=1, help="Peak learning rate of the policy; unset: 3e-5 with lora, 3e-6 with full."
+        None, minimum=0, maximum=1, help="Peak learning rate of the policy; unset: a default of the method and tuning."
     )
-    value_learning_rate: float | None = _setting(
-        None, minimum=0, maximum=1, help="Peak learning rate of the critic; unset: 1e-4 with lora, 1e-5 with full."
-    )
-    clip: float = _setting(0.2, above=0, maximum=1, help="How far a ratio may gain from 1 (epsilon of PPO, eq. 7).")
-    value_clip: float | None = _setting(
-        0.2, above=0, help="How far a value may gain from the rollout's; null: values are not clipped."
-    )
-    gamma: float = _setting(1.0, minimum=0, maximum=1, help="Discount a token.")
-    lam: float = _setting(0.95, minimum=0, maximum=1, help="Lambda of GAE (Schulman et al. 2016).")
-    kl_coefficient: float = _setting(
-        0.05, minimum=0, maximum=100, help="Weight of KL(policy || reference), in units of the score a nat."
-    )
-    kl_estimator: str | None = _setting(
-        None,
-        choices=KL_ESTIMATORS,
-        help="k1, k2 or k3 (Schulman 2020); unset: k1 in the reward, k2 in the loss.",
-    )
-    kl_in: str = _setting(
-        "reward", choices=("reward", "loss"), help="Where the KL counts: each token's reward, or the loss."
-    )
-    target_kl: float | None = _setting(
-        None, above=0, help="Nats a response that kl_coefficient is adapted to (Ziegler et al. 2019); unset: fixed."
+    adam_epsilon: float = _setting(
+        1e-8, above=0, maximum=1, help="Added to AdamW's denominator; 1e-5 as in Huang et al. (2024) damps small moves."
     )
     kl_budget: float | None = _setting(
         None, above=0, help="Nats a response at which training stops early; unset: never."
     )
-    whiten_advantages: bool = _setting(True, help="Advantages of a rollout to mean 0 and variance 1.")
-    whiten_rewards: bool = _setting(False, help="Rewards of a rollout to variance 1; their mean stays.")
     reward_clip: float | None = _setting(None, above=0, help="Scores are held within plus and minus this; unset: not.")
     eos_penalty: float = _setting(0.0, minimum=0, help="Taken off the score of a response that did not end itself.")
     eos_score: float | None = _setting(
@@ -478,24 +580,154 @@ class PPOSpec(_TrainingSpec):
         64, minimum=2, maximum=100000, help="Held-out prompts answered and scored before and after."
     )
 
+    @property
+    def terms(self) -> tuple[RewardTerm, ...]:
+        """What the policy is rewarded by."""
+        return parse_terms(self.rewards) if self.reward_model is None else (ModelTerm(model=self.reward_model),)
+
+    @property
+    def prompts_a_step(self) -> int:
+        """How many prompts a rollout answers."""
+        return self.batch_size // self.group_size
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.value_learning_rate is None:
-            object.__setattr__(self, "value_learning_rate", VALUE_LEARNING_RATES[self.tuning])
-        if self.kl_estimator is None:
-            object.__setattr__(self, "kl_estimator", "k1" if self.kl_in == "reward" else "k2")
-        if self.kl_in == "loss" and self.kl_estimator == "k1":
-            raise SpecError("kl_estimator: k1 in the loss has a gradient of mean 0; use k2 or k3, or kl_in reward")
-        if self.minibatches > self.batch_size:
-            raise SpecError(f"minibatches: {self.minibatches} parts of {self.batch_size} responses; at most as many")
+        if self.reward_model is None and not self.rewards:
+            raise SpecError(f"reward_model: required by method {self.method}: a reward model, or rewards in its place")
+        if self.reward_model is not None and self.rewards:
+            raise SpecError("rewards: they stand in the place of reward_model; make it one of them (kind: model)")
+        parse_terms(self.rewards)
+        if self.batch_size % self.group_size:
+            raise SpecError(f"batch_size: {self.batch_size} responses are no whole groups of {self.group_size}")
+        if self.minibatches > self.prompts_a_step:
+            raise SpecError(
+                f"minibatches: {self.minibatches} parts of {self.prompts_a_step} prompts' responses; at most as many"
+            )
         if self.response_tokens >= self.max_length:
             raise SpecError(
                 f"response_tokens: {self.response_tokens} leave no room for a prompt in max_length {self.max_length}"
             )
         if self.eos_score is not None and self.eos_penalty:
             raise SpecError("eos_penalty: eos_score replaces the score, so nothing is taken off it; use one of them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PenalizedSpec(OnlineSpec):
+    """What those share that weigh the KL beside the reward: PPO, RLOO and GRPO."""
+
+    clip: float = _setting(0.2, above=0, maximum=1, help="How far a ratio may gain from 1 (epsilon of PPO, eq. 7).")
+    kl_coefficient: float = _setting(
+        0.05, minimum=0, maximum=100, help="Weight of KL(policy || reference), in units of the score a nat."
+    )
+    target_kl: float | None = _setting(
+        None, above=0, help="Nats a response that kl_coefficient is adapted to (Ziegler et al. 2019); unset: fixed."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.target_kl is not None and not self.kl_coefficient:
             raise SpecError("target_kl: a kl_coefficient of 0 stays 0 however it is adapted; begin above it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOSpec(PenalizedSpec):
+    """Train a policy on its own responses against a reward model (PPO: Schulman et al. 2017; Ziegler et al. 2019)."""
+
+    method: ClassVar[str] = "ppo"
+
+    value_model: str = _setting(
+        "reward",
+        choices=("reward", "policy"),
+        help="What the critic begins as: the reward model (Stiennon et al. 2020), or the policy with a new head.",
+    )
+    value_learning_rate: float | None = _setting(
+        None, minimum=0, maximum=1, help="Peak learning rate of the critic; unset: 1e-4 with lora, 1e-5 with full."
+    )
+    value_warmup_steps: int = _setting(
+        0, minimum=0, help="Steps (rollouts) at the beginning in which the critic learns and the policy stays."
+    )
+    save_critic: bool = _setting(False, help="Save the critic too, as a reward model in outputs/critic.")
+    value_clip: float | None = _setting(
+        0.2, above=0, help="How far a value may gain from the rollout's; null: values are not clipped."
+    )
+    gamma: float = _setting(1.0, minimum=0, maximum=1, help="Discount a token.")
+    lam: float = _setting(0.95, minimum=0, maximum=1, help="Lambda of GAE (Schulman et al. 2016).")
+    kl_estimator: str | None = _setting(
+        None,
+        choices=KL_ESTIMATORS,
+        help="k1, k2 or k3 (Schulman 2020); unset: k1 in the reward, k2 in the loss.",
+    )
+    kl_in: str = _setting(
+        "reward", choices=("reward", "loss"), help="Where the KL counts: each token's reward, or the loss."
+    )
+    whiten_advantages: bool = _setting(True, help="Advantages of a rollout to mean 0 and variance 1.")
+    whiten_rewards: bool = _setting(False, help="Rewards of a rollout to variance 1; their mean stays.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.value_learning_rate is None:
+            object.__setattr__(self, "value_learning_rate", VALUE_LEARNING_RATES[self.tuning])
+        if self.kl_estimator is None:
+            object.__setattr__(self, "kl_estimator", "k1" if self.kl_in == "reward" else "k2")
+        if self.value_model == "reward" and not any(isinstance(term, ModelTerm) for term in self.terms):
+            raise SpecError("value_model: no reward is a model that a critic could begin as; use value_model policy")
+        if self.kl_in == "loss" and self.kl_estimator == "k1":
+            raise SpecError("kl_estimator: k1 in the loss has a gradient of mean 0; use k2 or k3, or kl_in reward")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RLOOSpec(PenalizedSpec):
+    """The same without a critic: a response's baseline is the mean reward of its prompt's others (REINFORCE
+    leave-one-out: Ahmadian et al. 2024)."""
+
+    method: ClassVar[str] = "rloo"
+
+    group_size: int = _setting(4, minimum=2, maximum=1024, help="Responses to each prompt of a step (k).")
+    minibatches: int = _setting(
+        1, minimum=1, maximum=4096, help="Parts of a rollout, of whole prompts, that each move the weights once a pass."
+    )
+    ppo_epochs: int = _setting(1, minimum=1, maximum=100, help="Passes over a rollout.")
+    normalize_advantages: bool = _setting(False, help="Advantages of a rollout to mean 0 and variance 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRPOSpec(PenalizedSpec):
+    """The same with rewards standardised within each prompt's responses (GRPO: Shao et al. 2024)."""
+
+    method: ClassVar[str] = "grpo"
+
+    batch_size: int = _setting(
+        64, minimum=2, maximum=65536, help="Responses of a step (rollout): group_size to each of its prompts."
+    )
+    group_size: int = _setting(8, minimum=2, maximum=1024, help="Responses to each prompt of a step (G).")
+    minibatches: int = _setting(
+        1, minimum=1, maximum=4096, help="Parts of a rollout, of whole prompts, that each move the weights once a pass."
+    )
+    ppo_epochs: int = _setting(1, minimum=1, maximum=100, help="Passes over a rollout (mu).")
+    kl_coefficient: float = _setting(0.04, minimum=0, maximum=100, help="Weight of the KL (k3) in the loss, a token.")
+    scale_advantages: bool = _setting(
+        True, help="Divide by the standard deviation of the group's scores; false as in Dr. GRPO (Liu et al. 2025)."
+    )
+    loss_mean: str = _setting(
+        "response",
+        choices=("response", "token"),
+        help="Mean over responses of their tokens' mean (the paper), or over all tokens (DAPO, Yu et al. 2025).",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlineDPOSpec(OnlineSpec):
+    """DPO on pairs of the policy's own: the best and the worst of each prompt's responses, by the reward model (Guo et
+    al. 2024)."""
+
+    method: ClassVar[str] = "online-dpo"
+
+    group_size: int = _setting(2, minimum=2, maximum=1024, help="Responses to each prompt, of which two are learned.")
+    minibatches: int = _setting(
+        1, minimum=1, maximum=4096, help="Parts of a rollout, of whole prompts, that each move the weights once a pass."
+    )
+    ppo_epochs: int = _setting(1, minimum=1, maximum=100, help="Passes over a rollout.")
+    beta: float = _setting(0.1, above=0, maximum=100, help="Strength of the pull towards the reference.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -524,7 +756,18 @@ class ScoreSpec(_Spec):
     batch_size: int = _setting(16, minimum=1, maximum=4096, help="Responses scored at once.")
 
 
-Spec = Union[RewardSpec, SFTSpec, DPOSpec, KTOSpec, PPOSpec, GenerateSpec, ScoreSpec]  # noqa: UP007 (a runtime alias, read by get_args)
+Spec = Union[  # noqa: UP007 (a runtime alias, read by get_args)
+    RewardSpec,
+    SFTSpec,
+    DPOSpec,
+    KTOSpec,
+    PPOSpec,
+    RLOOSpec,
+    GRPOSpec,
+    OnlineDPOSpec,
+    GenerateSpec,
+    ScoreSpec,
+]
 SPECS: dict[str, type[Spec]] = {kind.method: kind for kind in get_args(Spec)}
 Settings = TypeVar("Settings")
 
@@ -570,7 +813,7 @@ def check_settings(settings: Any) -> None:
         object.__setattr__(settings, item.name, value)
 
 
-def spec_to_dict(spec: Spec) -> dict[str, Any]:
+def spec_to_dict(spec: _Spec) -> dict[str, Any]:
     """The plain mapping of a spec, method first; `parse_spec` reads it back to an equal spec."""
     return {"method": spec.method, **dataclasses.asdict(spec)}
 

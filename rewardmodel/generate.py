@@ -6,6 +6,7 @@ batches that are missing exactly as they would have been made.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
@@ -192,7 +193,7 @@ def _generate_batch(
     mask = torch.tensor([[0] * (longest - len(job.ids)) + [1] * len(job.ids) for job in batch])
     stops = _stop_ids(model, tokenizer=tokenizer)
     torch.manual_seed(_batch_seed(sampling.seed, number=number))
-    with torch.inference_mode(), compute.autocast():
+    with torch.inference_mode(), compute.autocast(), _plain_settings(model):
         output = model.generate(
             input_ids=ids.to(compute.device),
             attention_mask=mask.to(compute.device),
@@ -202,6 +203,19 @@ def _generate_batch(
         _read_response(job, new=row, tokenizer=tokenizer, stops=stops)
         for job, row in zip(batch, output[:, longest:].tolist(), strict=True)
     ]
+
+
+@contextlib.contextmanager
+def _plain_settings(model: Any) -> Iterator[None]:
+    """Meanwhile the model's own generation settings (a repetition penalty, top_k, forbidden words) do not count:
+    transformers fills in from them whatever `_configure` leaves open, and what is drawn would not be the policy's."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    own = inner.generation_config
+    inner.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        inner.generation_config = own
 
 
 def _configure(sampling: Sampling, *, pad_id: int, stops: list[int]) -> GenerationConfig:

@@ -17,7 +17,7 @@ from rewardmodel.contract import (
     GenerateSpec,
     InputError,
     KTOSpec,
-    PPOSpec,
+    OnlineSpec,
     RewardSpec,
     ScoreSpec,
     SFTSpec,
@@ -117,7 +117,7 @@ def _carry_out(run: RunDir, *, progress: Progress) -> dict[str, Any]:
         from rewardmodel.train.kto import run_kto
 
         return run_kto(spec, run=run, progress=progress)
-    if isinstance(spec, PPOSpec):
+    if isinstance(spec, OnlineSpec):
         from rewardmodel.train.ppo import run_ppo
 
         return run_ppo(spec, run=run, progress=progress)
@@ -133,8 +133,11 @@ def _carry_out(run: RunDir, *, progress: Progress) -> dict[str, Any]:
 def resolve_paths(spec: Spec, *, base: Path) -> Spec:
     """The spec with its files as absolute paths; relative ones are looked for under `base`."""
     changes: dict[str, Any] = {"model": _resolve_model_path(spec.model, base=base)}
-    if isinstance(spec, PPOSpec):
-        changes["reward_model"] = _resolve_model_path(spec.reward_model, base=base)
+    if isinstance(spec, OnlineSpec):
+        for name in ("reward_model", "gold_model"):
+            if getattr(spec, name) is not None:
+                changes[name] = _resolve_model_path(getattr(spec, name), base=base)
+        changes["rewards"] = tuple(_resolve_term(term, base=base) for term in spec.rewards)
     for name in ("data", "prompts"):
         value = getattr(spec, name, None)
         if isinstance(value, Mapping):
@@ -142,6 +145,15 @@ def resolve_paths(spec: Spec, *, base: Path) -> Spec:
         elif value is not None:
             changes[name] = str(base / value)
     return replace(spec, **changes)
+
+
+def _resolve_term(term: dict[str, Any], *, base: Path) -> dict[str, Any]:
+    if "model" not in term:
+        return term
+    names = term["model"]
+    if isinstance(names, str):
+        return {**term, "model": _resolve_model_path(names, base=base)}
+    return {**term, "model": [_resolve_model_path(name, base=base) for name in names]}
 
 
 def _resolve_model_path(name: str, *, base: Path) -> str:

@@ -4,7 +4,7 @@ Responses are lines of rectangles (n, T): a token a column, `mask` (n, T) bool t
 under a false mask is never read. Log-probabilities, entropies and KL are in nats, scores and rewards in the units of
 the reward model, values in those of returns. Functions of single tokens take any shape and leave the mask to the mean.
 
-Not here: reading log-probabilities (`log_probs`), sampling and the loop (`train.ppo`).
+Not here: reading log-probabilities (`log_probs`), sampling and the loop (`train.ppo`), groups (`group_losses`).
 """
 
 from __future__ import annotations
@@ -67,6 +67,20 @@ def handle_missing_end(
     """
     unfinished = scores - penalty if replacement is None else torch.full_like(scores, replacement)
     return torch.where(ended, scores, unfinished)
+
+
+def shape_scores(
+    scores: torch.Tensor,
+    ended: torch.Tensor,
+    *,
+    clip: float | None = None,
+    eos_penalty: float = 0.0,
+    eos_score: float | None = None,
+) -> torch.Tensor:
+    """Scores within plus and minus clip, then with the missing end minded (`handle_missing_end`). (n,) -> (n,)"""
+    if clip is not None:
+        scores = scores.clamp(-clip, clip)
+    return handle_missing_end(scores, ended, penalty=eos_penalty, replacement=eos_score)
 
 
 def place_rewards(scores: torch.Tensor, penalties: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -186,9 +200,13 @@ def set_targets(
 
     scores: (n,); ended: (n,) bool; the others (n, T). Returns are advantages before whitening, plus values.
     """
-    if settings.reward_clip is not None:
-        scores = scores.clamp(-settings.reward_clip, settings.reward_clip)
-    scores = handle_missing_end(scores, ended, penalty=settings.eos_penalty, replacement=settings.eos_score)
+    scores = shape_scores(
+        scores,
+        ended,
+        clip=settings.reward_clip,
+        eos_penalty=settings.eos_penalty,
+        eos_score=settings.eos_score,
+    )
     kl = estimate_kl(log_probs, reference, estimator=settings.kl_estimator)
     rewards = place_rewards(scores, settings.kl_coefficient * kl, mask)
     if settings.whiten_rewards:

@@ -422,7 +422,7 @@ class Optimizer:
     mixed: the model computes in bfloat16, and float32 masters take the updates, which bfloat16's 8 bits would lose.
     """
 
-    def __init__(self, model: Any, *, mixed: bool, learning_rate: float) -> None:
+    def __init__(self, model: Any, *, mixed: bool, learning_rate: float, epsilon: float = 1e-8) -> None:
         named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
         self.names = [name for name, _ in named]
         self.parameters = [parameter for _, parameter in named]
@@ -432,7 +432,7 @@ class Optimizer:
         ]
         self.rate = learning_rate
         fused = self.parameters[0].device.type == "cuda"
-        self.adam = torch.optim.AdamW(self.masters, lr=learning_rate, weight_decay=0.0, fused=fused)
+        self.adam = torch.optim.AdamW(self.masters, lr=learning_rate, eps=epsilon, weight_decay=0.0, fused=fused)
 
     def step(self, rate: float) -> torch.Tensor:
         """Move the weights, forget the gradients, and return their norm."""

@@ -1,9 +1,11 @@
-"""Train a policy on its own responses against a reward model by PPO (Schulman et al. 2017; Ziegler et al. 2019).
+"""Train a policy on its own responses against a reward model: PPO (Schulman et al. 2017; Ziegler et al. 2019), RLOO,
+GRPO and online DPO.
 
 A step is a rollout and what is learned from it. The policy answers a batch of prompts; the frozen reward model scores
-the answers through `score.score_texts`, as everywhere; policy, reference and critic are read at every token; advantages
-follow by GAE; and for some epochs of minibatches, policy and critic move. All arithmetic is in `ppo_losses`, prompts
-and rollouts in `rollouts`, held-out figures and warnings in `ppo_report`.
+the answers through `score.score_texts`, as everywhere; policy, reference and, for PPO, critic are read at every token;
+advantages follow; and for some passes of minibatches, policy and critic move. What tells the methods apart is in
+`objectives`, the arithmetic in `ppo_losses` and `group_losses`, prompts and rollouts in `rollouts`, held-out figures
+and warnings in `ppo_report`.
 
 The loop is our own (docs/LOG.md says why). The reference is the policy before the first step: with LoRA the policy
 without its adapters, else a frozen copy. Dropout is off and every random choice follows from seed and step, so a
@@ -29,9 +31,10 @@ from safetensors.torch import load_file, save_file
 
 from rewardmodel.card import write_card
 from rewardmodel.compute import Compute, resolve_compute, seed_everything
-from rewardmodel.contract import InputError, Message, PPOSpec
+from rewardmodel.contract import InputError, ModelTerm, OnlineSpec, PenalizedSpec, PPOSpec
 from rewardmodel.data import PromptItem
 from rewardmodel.generate import Sampling, generate_responses
+from rewardmodel.group_losses import find_equal
 from rewardmodel.groups import Group, plan_rows
 from rewardmodel.log_probs import Completions, find_completions, has_plain_head, read_token_log_probs, read_token_values
 from rewardmodel.models import (
@@ -41,32 +44,25 @@ from rewardmodel.models import (
     load_reward_model,
     load_tokenizer,
     merge_adapters,
-    read_positions,
     resolve_model,
     save_model,
 )
 from rewardmodel.ppo_losses import (
-    Settings,
     Targets,
     adapt_coefficient,
-    clipped_policy_loss,
     clipped_value_loss,
     estimate_kl,
     explained_variance,
-    is_clipped,
     masked_mean,
-    set_targets,
 )
 from rewardmodel.progress import CancelledError, Progress
 from rewardmodel.reading import Rectangle, Row, build_rectangle, build_row, can_pack, packed_attention
 from rewardmodel.rundir import RunDir, write_json
-from rewardmodel.score import load_scorer, score_texts
 from rewardmodel.trackers import find_trackers, open_board
 from rewardmodel.train.common import (
     Measure,
     check_positions,
     find_checkpoint,
-    hash_weights,
     log_metrics,
     lora_config,
     read_step,
@@ -75,14 +71,14 @@ from rewardmodel.train.common import (
     seal_checkpoint,
 )
 from rewardmodel.train.loop import KEPT_CHECKPOINTS, Optimizer
+from rewardmodel.train.objectives import Reading, choose_objective
 from rewardmodel.train.ppo_report import build_ppo_report, measure_policy
+from rewardmodel.train.rewards import Rewards, hash_models, open_judge
 from rewardmodel.train.rollouts import (
     PromptData,
     Rollout,
-    Score,
     Watch,
     build_groups,
-    check_scores,
     choose_prompts,
     count_rollouts,
     mask_lengths,
@@ -107,7 +103,7 @@ class Facts:
 ReadTokens = Callable[[Row | Rectangle, Completions], Sequence[torch.Tensor]]
 
 
-def run_ppo(spec: PPOSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]:
+def run_ppo(spec: OnlineSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]:
     """Train, save outputs/model and return the report, whose figures are those of the saved model.
 
     Raises InputError before any training for data or models that cannot be used, CancelledError when asked to stop.
@@ -117,27 +113,27 @@ def run_ppo(spec: PPOSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
     find_trackers(spec, run=run)
     compute = resolve_compute(spec.device, precision=spec.precision, threads=spec.threads)
     seed_everything(spec.seed)
-    base, judge = resolve_model(spec.model), resolve_model(spec.reward_model)
+    base = resolve_model(spec.model)
     tokenizer = load_tokenizer(base)
     data = read_prompt_splits(spec, tokenizer=tokenizer)
-    data.sha256.update({f"reward_model/{name}": value for name, value in hash_weights(judge).items()})
+    data.sha256.update(hash_models(spec))
     provenance = record_provenance(spec, run=run, data=data, model=base, compute=compute)
-    score = open_judge(spec, tokenizer=tokenizer)
+    rewards = Rewards(spec, items={"train": data.train, "test": data.test})
+    gold = None if spec.gold_model is None else open_judge(spec.gold_model, spec=spec)
     target = run.outputs / "model"
 
     def measure(model: Any, *, phase: str) -> dict[str, Any]:
         return measure_policy(
-            spec, model=model, tokenizer=tokenizer, items=data.test, score=score, compute=compute, progress=progress,
-            phase=phase,
+            spec, model=model, tokenizer=tokenizer, items=data.test, rewards=rewards, gold=gold, compute=compute,
+            progress=progress, phase=phase,
         )  # fmt: skip
 
     before, facts = _train(
         spec,
         base=base,
-        judge=judge,
         tokenizer=tokenizer,
         data=data,
-        score=score,
+        rewards=rewards,
         compute=compute,
         run=run,
         progress=progress,
@@ -166,13 +162,12 @@ def run_ppo(spec: PPOSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
 
 
 def _train(
-    spec: PPOSpec,
+    spec: OnlineSpec,
     *,
     base: Path,
-    judge: Path,
     tokenizer: Any,
     data: PromptData,
-    score: Score,
+    rewards: Rewards,
     compute: Compute,
     run: RunDir,
     progress: Progress,
@@ -183,73 +178,61 @@ def _train(
     policy = _load(base, tokenizer=tokenizer, compute=compute)
     check_positions(policy, max_length=spec.max_length)
     before = recall(run, name="untrained", make=lambda: measure(policy, phase="answering before the training"))
+    named = "rewards" if spec.rewards else "reward_model"
     if len(set(before["texts"])) > 1 and len(set(before["scores"])) == 1:
         raise InputError(
-            f"reward_model: it gave all {len(before['scores'])} held-out responses the score {before['scores'][0]:g}; "
+            f"{named}: it gave all {len(before['scores'])} held-out responses the score {before['scores'][0]:g}; "
             "there is nothing to learn from it"
         )
     training = PPOTraining(
-        *prepare_models(spec, policy=policy, base=base, judge=judge, tokenizer=tokenizer, compute=compute),
+        *prepare_models(spec, policy=policy, base=base, tokenizer=tokenizer, compute=compute),
         spec=spec,
         compute=compute,
         tokenizer=tokenizer,
         prompts=data.train,
-        score=score,
+        rewards=rewards,
     )
     print(f"rewardmodel: {training.describe()}", file=sys.stderr)
     run.write_status(message=training.describe())
-    train_by_rollouts(training, run=run, progress=progress)
+    train_by_rollouts(training, run=run, progress=progress, measure=measure)
     progress.start("saving")
     save_model(merge_adapters(training.policy), tokenizer=tokenizer, directory=target)
+    if isinstance(spec, PPOSpec) and spec.save_critic:
+        save_model(merge_adapters(training.critic), tokenizer=tokenizer, directory=run.outputs / "critic")
     return before, Facts(training.done, training.stopped, training.packed)
 
 
-def open_judge(spec: PPOSpec, *, tokenizer: Any) -> Score:
-    """The frozen reward model as a function of prompts and texts.
-
-    Raises InputError for a model that is none or that reads fewer tokens than max_length.
-    """
-    model, own, compute = load_scorer(
-        spec.reward_model, device=spec.device, precision=spec.precision, threads=spec.threads
-    )
-    limit = read_positions(model)
-    if limit is not None and limit < spec.max_length:
-        raise ModelError(f"max_length: {spec.max_length} tokens, but the reward model reads {limit}; lower max_length")
-
-    def score(prompts: Sequence[Sequence[Message]], texts: Sequence[str]) -> list[Any]:
-        conversations: list[list[Message]] = [
-            [*prompt, {"role": "assistant", "content": text}] for prompt, text in zip(prompts, texts, strict=True)
-        ]
-        return score_texts(model, tokenizer=own, conversations=conversations, compute=compute)
-
-    return score
-
-
 def prepare_models(
-    spec: PPOSpec, *, policy: Any, base: Path, judge: Path, tokenizer: Any, compute: Compute
-) -> tuple[Any, Any, Any | None]:
-    """Policy and critic, with adapters where asked for, and the reference: None where it is the policy without them.
+    spec: OnlineSpec, *, policy: Any, base: Path, tokenizer: Any, compute: Compute
+) -> tuple[Any, Any | None, Any | None]:
+    """Policy and critic (PPO's alone), with adapters where asked for, and the reference: None where it is the policy
+    without them.
 
     Raises ModelError where the critic would read another vocabulary than the policy's.
     """
-    if spec.value_model == "reward":
-        if load_tokenizer(judge).get_vocab() != tokenizer.get_vocab():
-            raise ModelError(
-                "value_model: the reward model has another vocabulary than the policy, so a critic that begins as the "
-                "reward model cannot read the policy's tokens; use value_model policy"
-            )
-        critic: Any = load_reward_model(judge, tokenizer=tokenizer, compute=compute)
-    else:
-        critic = create_reward_model(base, tokenizer=tokenizer, compute=compute, seed=spec.seed)
-    for model in (policy, critic):
-        check_positions(model, max_length=spec.max_length)
+    critic: Any | None = None
+    if isinstance(spec, PPOSpec):
+        critic = _create_critic(spec, base=base, tokenizer=tokenizer, compute=compute)
+        check_positions(critic, max_length=spec.max_length)
     adapters, critic_adapters = lora_config(spec), lora_config(spec, critic=True)
     if adapters is None or critic_adapters is None:
         reference = _load(base, tokenizer=tokenizer, compute=compute).requires_grad_(False)
         return policy, critic, reference
     from peft import get_peft_model
 
-    return get_peft_model(policy, adapters), get_peft_model(critic, critic_adapters), None
+    return get_peft_model(policy, adapters), critic and get_peft_model(critic, critic_adapters), None
+
+
+def _create_critic(spec: PPOSpec, *, base: Path, tokenizer: Any, compute: Compute) -> Any:
+    if spec.value_model == "reward":
+        judge = resolve_model(next(term.models[0] for term in spec.terms if isinstance(term, ModelTerm)))
+        if load_tokenizer(judge).get_vocab() != tokenizer.get_vocab():
+            raise ModelError(
+                "value_model: the reward model has another vocabulary than the policy, so a critic that begins as the "
+                "reward model cannot read the policy's tokens; use value_model policy"
+            )
+        return load_reward_model(judge, tokenizer=tokenizer, compute=compute)
+    return create_reward_model(base, tokenizer=tokenizer, compute=compute, seed=spec.seed)
 
 
 class PPOTraining:
@@ -258,30 +241,36 @@ class PPOTraining:
     def __init__(
         self,
         policy: Any,
-        critic: Any,
+        critic: Any | None,
         reference: Any | None,
         *,
-        spec: PPOSpec,
+        spec: OnlineSpec,
         compute: Compute,
         tokenizer: Any,
         prompts: Sequence[PromptItem],
-        score: Score,
+        rewards: Rewards,
     ) -> None:
-        """reference: None where it is the policy without its adapters."""
-        self.policy, self.critic, self.reference = policy.eval(), critic.eval(), reference
-        self.spec, self.compute, self.tokenizer, self.prompts, self.score = spec, compute, tokenizer, prompts, score
-        self.packed = settle_packing(spec, models=(policy, critic), compute=compute)
+        """critic: None where the method has none. reference: None where it is the policy without its adapters."""
+        self.policy, self.critic, self.reference = policy.eval(), critic and critic.eval(), reference
+        self.objective = choose_objective(spec)
+        self.spec, self.compute, self.tokenizer, self.prompts, self.rewards = spec, compute, tokenizer, prompts, rewards
+        self.packed = settle_packing(spec, models=[policy] if critic is None else [policy, critic], compute=compute)
         self.plain = has_plain_head(policy)
         self.batch_tokens = spec.batch_tokens or MOST_TOKENS[compute.device]
-        self.actor = Optimizer(policy, mixed=False, learning_rate=spec.learning_rate or 0.0)
-        self.teacher = Optimizer(critic, mixed=False, learning_rate=spec.value_learning_rate or 0.0)
+        self.actor = Optimizer(policy, mixed=False, learning_rate=spec.learning_rate or 0.0, epsilon=spec.adam_epsilon)
+        self.teacher = None
+        if isinstance(spec, PPOSpec):
+            self.teacher = Optimizer(
+                critic, mixed=False, learning_rate=spec.value_learning_rate or 0.0, epsilon=spec.adam_epsilon
+            )
         self.total = count_rollouts(spec, prompts=len(prompts))
-        self.coefficient = spec.kl_coefficient
+        self.coefficient = self.objective.coefficient
         self.done = 0  # whole steps
         self.moves = 0  # of the weights, in all
         self.part = 0  # minibatches learned of the rollout at hand
         self.tokens = 0  # generated so far
         self.stopped = ""  # why the training ended early
+        self.examined: dict[str, float] = {}  # of held-out prompts, before the step at hand
         self.rollout: Rollout | None = None
         self.targets: Targets | None = None
         self.groups: list[Group] = []
@@ -302,13 +291,14 @@ class PPOTraining:
     def collect(self, *, progress: Progress) -> None:
         """Answer the step's prompts and read the answers. Raises CancelledError, with nothing changed."""
         chosen = choose_prompts(self.spec, prompts=len(self.prompts), step=self.done)
-        asked = [self.prompts[place].prompt for place in chosen]
+        asked = [self.prompts[place] for place in chosen]
         watch = Watch(progress)
         responses = generate_responses(
             self.policy,
             tokenizer=self.tokenizer,
-            prompts=asked,
+            prompts=[item.prompt for item in asked],
             sampling=Sampling(
+                n=self.spec.group_size,
                 max_new_tokens=self.spec.response_tokens,
                 temperature=self.spec.temperature,
                 top_p=1.0,
@@ -318,7 +308,7 @@ class PPOTraining:
             compute=self.compute,
             progress=watch,
         )
-        scores = check_scores(self.score(asked, [response.text for response in responses]), responses=responses)
+        rewarded = self.rewards([asked[response.prompt] for response in responses], responses)
         watch.check()
         sequences = [[*response.prompt_ids, *response.ids] for response in responses]
         prompt_lengths = [len(response.prompt_ids) for response in responses]
@@ -326,7 +316,8 @@ class PPOTraining:
             sequences,
             prompt_lengths=prompt_lengths,
             ended=[response.finish_reason == "eos" for response in responses],
-            scores=scores,
+            scores=rewarded.total,
+            parts=list(zip(*rewarded.parts.values(), strict=True)),
         )
         self.tokens += sum(response.n_tokens for response in responses)
         self._aim()
@@ -338,9 +329,13 @@ class PPOTraining:
         prompt_lengths: Sequence[int],
         ended: Sequence[bool],
         scores: Sequence[float],
+        parts: Sequence[Sequence[float]] | None = None,
+        group_size: int | None = None,
     ) -> Rollout:
-        """What policy, reference and critic say of each token of some conversations' ends."""
-        groups = build_groups(sequences, prompt_lengths=prompt_lengths)
+        """What policy, reference and critic say of each token of some conversations' ends. parts: of each score, where
+        it has several. group_size: the spec's where nothing is said."""
+        size = group_size or self.spec.group_size
+        groups = build_groups(sequences, prompt_lengths=prompt_lengths, group_size=size)
         device = self.compute.device
         lengths = torch.tensor([len(ids) for ids in sequences], device=device)
         lengths -= torch.tensor(prompt_lengths, device=device)
@@ -368,13 +363,16 @@ class PPOTraining:
 
         log_probs, entropies = self._read_all(groups, read=read_policy, model=self.policy)
         (reference,) = self._read_all(groups, read=read_reference, model=self.reference or self.policy)
-        (values,) = self._read_all(groups, read=read_critic, model=self.critic)
+        values = torch.zeros_like(log_probs)
+        if self.critic is not None:
+            (values,) = self._read_all(groups, read=read_critic, model=self.critic)
         return Rollout(
             ids=torch.tensor([token for ids in sequences for token in ids], device=device),
             prompt_lengths=torch.tensor(prompt_lengths, device=device),
             lengths=lengths,
             ended=torch.tensor(ended, device=device),
             scores=torch.tensor(scores, dtype=torch.float32, device=device),
+            parts=torch.tensor(parts or [[score] for score in scores], dtype=torch.float32, device=device),
             mask=mask,
             log_probs=spread(log_probs, mask=mask),
             entropies=spread(entropies, mask=mask),
@@ -384,99 +382,109 @@ class PPOTraining:
 
     def _read_all(self, groups: Sequence[Group], *, read: ReadTokens, model: Any) -> list[torch.Tensor]:
         """What `read` gives for the tokens of all groups, in their order, each (tokens,), without gradients."""
-        found: list[list[torch.Tensor]] = [[] for _ in groups]
+        size = len(groups[0].sequences)
+        found: list[list[torch.Tensor]] = [[] for _ in range(len(groups) * size)]
         for row in self._cut(groups):
             batch, completions = self._build([groups[place] for place in row])
             with torch.no_grad(), self.compute.autocast(), self._attention(model):
                 columns = read(batch, completions)
             parts = zip(*(column.split(completions.lengths.tolist()) for column in columns), strict=True)
-            for place, own in zip(row, parts, strict=True):
+            for place, own in zip(find_responses(row, group_size=size), parts, strict=True):
                 found[place] = list(own)
         return [torch.cat(column) for column in zip(*found, strict=True)]
 
     def _aim(self) -> None:
         """Advantages and returns of the rollout at hand, which follow from it and the KL coefficient."""
-        rollout, spec = self.rollout, self.spec
-        assert rollout is not None
-        self.groups = rollout.to_groups()
-        self.targets = set_targets(
-            scores=rollout.scores,
-            ended=rollout.ended,
-            log_probs=rollout.log_probs,
-            reference=rollout.reference,
-            values=rollout.values,
-            mask=rollout.mask,
-            settings=Settings(
-                gamma=spec.gamma,
-                lam=spec.lam,
-                kl_coefficient=self.coefficient if spec.kl_in == "reward" else 0.0,
-                kl_estimator=spec.kl_estimator or "k1",
-                reward_clip=spec.reward_clip,
-                eos_penalty=spec.eos_penalty,
-                eos_score=spec.eos_score,
-                whiten_rewards=spec.whiten_rewards,
-                whiten_advantages=spec.whiten_advantages,
-            ),
-        )
+        assert self.rollout is not None
+        self.groups = self.rollout.to_groups(group_size=self.spec.group_size)
+        self.targets = self.objective.aim(self.rollout, coefficient=self.coefficient)
 
     def learn(self) -> None:
         """Read the next minibatch of the rollout at hand, forward and back, and move policy and critic."""
-        rollout = self.rollout
-        assert rollout is not None
         chosen = split_rollout(self.spec, size=len(self.groups), step=self.done, part=self.part)
-        total = int(rollout.mask[chosen].sum())
+        rollout, targets = self._at_hand()
+        places = find_responses(chosen, group_size=self.spec.group_size)
+        tokens = int(rollout.mask[places].sum())
+        count = self.objective.count(rollout.mask[places], targets.advantages[places])
         for row in self._cut([self.groups[place] for place in chosen]):
-            self._learn_from([chosen[place] for place in row], total=total)
+            self._learn_from([chosen[place] for place in row], count=count, tokens=tokens)
         rate = self._rate()
-        self.tallies["grad_norm"] += float(self.actor.step(rate * (self.spec.learning_rate or 0.0)))
-        self.tallies["value_norm"] += float(self.teacher.step(rate * (self.spec.value_learning_rate or 0.0)))
+        waits = isinstance(self.spec, PPOSpec) and self.done < self.spec.value_warmup_steps
+        self.tallies["grad_norm"] += float(self.actor.step(0.0 if waits else rate * (self.spec.learning_rate or 0.0)))
+        if self.teacher is not None and isinstance(self.spec, PPOSpec):
+            self.tallies["value_norm"] += float(self.teacher.step(rate * (self.spec.value_learning_rate or 0.0)))
         self.part += 1
         self.moves += 1
 
-    def _learn_from(self, places: Sequence[int], *, total: int) -> None:
-        """Gradients of some responses of a minibatch of `total` tokens."""
-        rollout, targets, spec = self.rollout, self.targets, self.spec
-        assert rollout is not None
-        assert targets is not None
-        batch, completions = self._build([self.groups[place] for place in places])
+    def _learn_from(self, chosen: Sequence[int], *, count: int, tokens: int) -> None:
+        """Gradients of some groups of a minibatch of `tokens` tokens, whose losses are divided by `count`."""
+        rollout, targets = self._at_hand()
+        spec = self.spec
+        places = find_responses(chosen, group_size=spec.group_size)
+        batch, completions = self._build([self.groups[place] for place in chosen])
         seen = rollout.mask[places]
 
         def take(values: torch.Tensor) -> torch.Tensor:
             return values[places][seen]  # (tokens,), in the order in which they are read
 
-        old, advantages = take(rollout.log_probs), take(targets.advantages)
+        old = take(rollout.log_probs)
         with self.compute.autocast(), self._attention(self.policy):
             log_probs, _ = read_token_log_probs(
                 self.policy, batch=batch, completions=completions, plain=self.plain, temperature=spec.temperature
             )
-            losses = clipped_policy_loss(log_probs, old, advantages, clip=spec.clip)
-            if spec.kl_in == "loss":
-                kl = estimate_kl(log_probs, take(rollout.reference), estimator=spec.kl_estimator or "k2")
-                losses = losses + self.coefficient * kl
-            (losses.sum() / total).backward()
-        with self.compute.autocast(), self._attention(self.critic):
-            values = read_token_values(self.critic, batch=batch, completions=completions)
-            misses = clipped_value_loss(values, take(rollout.values), take(targets.returns), clip=spec.value_clip)
-            (misses.sum() / total).backward()
-        with torch.no_grad():
-            held = is_clipped((log_probs - old).exp(), advantages, clip=spec.clip)
-            sums = {
-                "policy_loss": losses.sum(),
-                "value_loss": misses.sum(),
-                "clipped": held.sum(),
-                "moved": estimate_kl(old, log_probs, estimator="k3").sum(),
-            }
-            for name, value in sums.items():
-                self.tallies[name] += float(value) / total
+            reading = Reading(
+                log_probs=log_probs,
+                old=old,
+                reference=take(rollout.reference),
+                advantages=take(targets.advantages),
+                lengths=completions.lengths,
+            )
+            losses = self.objective.measure(reading, coefficient=self.coefficient)
+            (losses.each.sum() / count).backward()
+        self.tallies["policy_loss"] += float(losses.each.detach().sum()) / count
+        self.tallies["clipped"] += float(losses.clipped.sum()) / tokens
+        self.tallies["moved"] += float(estimate_kl(old, log_probs.detach(), estimator="k3").sum()) / tokens
+        if isinstance(spec, PPOSpec):
+            with self.compute.autocast(), self._attention(self.critic):
+                values = read_token_values(self.critic, batch=batch, completions=completions)
+                misses = clipped_value_loss(values, take(rollout.values), take(targets.returns), clip=spec.value_clip)
+                (misses.sum() / tokens).backward()
+            self.tallies["value_loss"] += float(misses.detach().sum()) / tokens
+
+    def _at_hand(self) -> tuple[Rollout, Targets]:
+        assert self.rollout is not None
+        assert self.targets is not None
+        return self.rollout, self.targets
 
     def finish_step(self) -> dict[str, float]:
         """Close the step; what happened in it, for metrics.jsonl."""
         row = self._describe_step()
-        if self.spec.target_kl is not None:
+        if isinstance(self.spec, PenalizedSpec) and self.spec.target_kl is not None:
             self.coefficient = adapt_coefficient(self.coefficient, kl=row["kl"], target=self.spec.target_kl)
+        row |= self.examined
+        self.examined = {}
         self.done += 1
         self._drop_rollout()
         return row
+
+    def examine(self, measure: Measure, *, progress: Progress) -> None:
+        """Keep for the next row the held-out scores of the policy before its step, by the rewards and by the gold
+        model, and its KL in nats a response (k1). Raises CancelledError."""
+        answers = measure(self.policy, phase="answering for the gold model")
+        progress.start("training", total=self.total, step=self.done)
+        lines = list(zip(answers["prompt_ids"], answers["ids"], strict=True))
+        rollout = self.read_rollout(
+            [[*prompt, *ids] for prompt, ids in lines],
+            prompt_lengths=[len(prompt) for prompt, _ in lines],
+            ended=answers["ended"],
+            scores=answers["scores"],
+            group_size=1,
+        )
+        self.examined = {
+            "heldout_score": float(rollout.scores.mean()),
+            "gold_score": sum(answers["gold"]) / len(answers["gold"]),
+            "heldout_kl": float((rollout.log_probs - rollout.reference).sum(1).mean()),
+        }
 
     def stop_early(self) -> bool:
         """Leave the rollout at hand and end the training where it is beyond the KL budget."""
@@ -498,16 +506,13 @@ class PPOTraining:
         return float((rollout.log_probs - rollout.reference).sum(1).mean())
 
     def _describe_step(self) -> dict[str, float]:
-        rollout, targets = self.rollout, self.targets
-        assert rollout is not None
-        assert targets is not None
+        rollout, targets = self._at_hand()
         mask, parts = rollout.mask, max(self.part, 1)
         means = {name: value / parts for name, value in self.tallies.items()}
         lengths = rollout.lengths.double()
-        return {
+        row = {
             "loss": means["policy_loss"] + means["value_loss"],
             "policy_loss": means["policy_loss"],
-            "value_loss": means["value_loss"],
             "score": float(rollout.scores.mean()),
             "score_std": float(rollout.scores.std(unbiased=False)),
             "reward": float(targets.rewards.sum(1).mean()),
@@ -516,14 +521,22 @@ class PPOTraining:
             "entropy": float(masked_mean(rollout.entropies, mask)),
             "clip_fraction": means["clipped"],
             "policy_moved": means["moved"],
-            "explained_variance": float(explained_variance(rollout.values, targets.returns, mask)),
             "response_tokens": float(lengths.mean()),
             "ended": float(rollout.ended.double().mean()),
             "grad_norm": means["grad_norm"],
-            "value_grad_norm": means["value_norm"],
             "learning_rate": self.actor.rate,
             "tokens": float(self.tokens),
         }
+        if self.critic is not None:
+            row["value_loss"] = means["value_loss"]
+            row["value_grad_norm"] = means["value_norm"]
+            row["explained_variance"] = float(explained_variance(rollout.values, targets.returns, mask))
+        if self.spec.rewards:
+            names = [f"reward/{term.title}" for term in self.spec.terms]
+            row.update(zip(names, rollout.parts.mean(0).tolist(), strict=True))
+        if self.spec.group_size > 1:
+            row["equal_groups"] = float(find_equal(rollout.scores, group_size=self.spec.group_size).double().mean())
+        return row
 
     def _rate(self) -> float:
         """The share of the peak rate: up in a line over the warm-up, then down in a line to 0, a step at a time."""
@@ -552,10 +565,11 @@ class PPOTraining:
         """Everything a resumed run needs, as safetensors and JSON; within a step, its rollout too."""
         directory.mkdir(parents=True, exist_ok=True)
         save_file(self.actor.pack(), directory / "policy.safetensors")
-        save_file(self.teacher.pack(), directory / "critic.safetensors")
+        if self.teacher is not None:
+            save_file(self.teacher.pack(), directory / "critic.safetensors")
         if self.rollout is not None:
             save_file(self.rollout.pack(), directory / "rollout.safetensors")
-        names = ("done", "moves", "part", "tokens", "coefficient", "stopped", "tallies")
+        names = ("done", "moves", "part", "tokens", "coefficient", "stopped", "tallies", "examined")
         write_json(directory / "state.json", {name: getattr(self, name) for name in names})
 
     def load(self, directory: Path) -> None:
@@ -564,18 +578,24 @@ class PPOTraining:
             setattr(self, name, value)
         device = self.compute.device
         self.actor.unpack(load_file(directory / "policy.safetensors", device=device), step=self.moves)
-        self.teacher.unpack(load_file(directory / "critic.safetensors", device=device), step=self.moves)
+        if self.teacher is not None:
+            self.teacher.unpack(load_file(directory / "critic.safetensors", device=device), step=self.moves)
         kept = directory / "rollout.safetensors"
         if kept.is_file():
             self.rollout = Rollout.unpack(load_file(kept, device=device))
             self._aim()
 
 
-def settle_packing(spec: PPOSpec, *, models: Sequence[Any], compute: Compute) -> bool:
+def find_responses(groups: Sequence[int], *, group_size: int) -> list[int]:
+    """The places of the groups' responses in a rollout."""
+    return [group * group_size + index for group in groups for index in range(group_size)]
+
+
+def settle_packing(spec: OnlineSpec, *, models: Sequence[Any], compute: Compute) -> bool:
     """Whether rows are read packed. Raises InputError where that was asked for and cannot be had."""
     if spec.packing == "padded":
         return False
-    obstacle = can_pack(models[0]) or can_pack(models[1])
+    obstacle = next((found for found in map(can_pack, models) if found), None)
     if obstacle is None and not has_plain_head(models[0]):
         obstacle = f"{type(models[0]).__name__} scales or caps its logits"
     if spec.packing == "auto":
@@ -587,7 +607,7 @@ def settle_packing(spec: PPOSpec, *, models: Sequence[Any], compute: Compute) ->
     return True
 
 
-def train_by_rollouts(training: PPOTraining, *, run: RunDir, progress: Progress) -> None:
+def train_by_rollouts(training: PPOTraining, *, run: RunDir, progress: Progress, measure: Measure) -> None:
     """From the last complete checkpoint, if any, to the last step or the KL budget.
 
     Raises CancelledError after saving, if asked to: within a step the checkpoint keeps the rollout.
@@ -602,6 +622,8 @@ def train_by_rollouts(training: PPOTraining, *, run: RunDir, progress: Progress)
     while training.done < training.total and not training.stopped:
         if training.rollout is None:
             try:
+                if spec.gold_model is not None and training.done and training.done % spec.gold_steps == 0:
+                    training.examine(measure, progress=progress)
                 training.collect(progress=progress)
             except CancelledError:
                 if training.done:
@@ -617,7 +639,7 @@ def train_by_rollouts(training: PPOTraining, *, run: RunDir, progress: Progress)
         row = training.finish_step()
         done = training.done
         progress.advance(done)
-        if done in (1, training.total) or done % spec.logging_steps == 0:
+        if done in (1, training.total) or done % spec.logging_steps == 0 or "gold_score" in row:
             log_metrics(run, step=done, numbers=row)
             if board:
                 board.add(row, step=done)

@@ -13,27 +13,30 @@ from typing import Any
 import numpy as np
 
 from rewardmodel.compute import Compute
-from rewardmodel.contract import PPOSpec
+from rewardmodel.contract import OnlineSpec, PenalizedSpec
 from rewardmodel.data import PromptItem, text_of
 from rewardmodel.evaluate import compare_distributions
 from rewardmodel.evaluation.resampling import mean_interval
 from rewardmodel.generate import Sampling, generate_responses
 from rewardmodel.progress import Progress
 from rewardmodel.rundir import RunDir
-from rewardmodel.train.rollouts import PromptData, Score, check_scores, seed_of_step
+from rewardmodel.train.rewards import Judge, Rewards, read_scores
+from rewardmodel.train.rollouts import PromptData, seed_of_step
 
 LONGER = 1.3  # times the length at which a growth is worth a word
 FAR = 20.0  # nats a response that are far from the reference, where no target says what is
+IDLE = 0.5  # of the prompts may teach nothing before it is said
 LOW = 0.3  # of the entropy at the beginning
 
 
 def measure_policy(
-    spec: PPOSpec,
+    spec: OnlineSpec,
     *,
     model: Any,
     tokenizer: Any,
     items: Sequence[PromptItem],
-    score: Score,
+    rewards: Rewards,
+    gold: Judge | None,
     compute: Compute,
     progress: Progress,
     phase: str,
@@ -55,10 +58,12 @@ def measure_policy(
         progress=progress,
         phase=phase,
     )
-    texts = [response.text for response in responses]
+    rewarded = rewards(items, responses)
     return {
-        "texts": texts,
-        "scores": check_scores(score(prompts, texts), responses=responses),
+        "texts": [response.text for response in responses],
+        "scores": rewarded.total,
+        "parts": rewarded.parts,
+        "gold": None if gold is None else read_scores(gold, items=items, responses=responses),
         "tokens": [response.n_tokens for response in responses],
         "ended": [response.finish_reason == "eos" for response in responses],
         "prompt_ids": [list(response.prompt_ids) for response in responses],
@@ -67,7 +72,7 @@ def measure_policy(
 
 
 def build_ppo_report(
-    spec: PPOSpec,
+    spec: OnlineSpec,
     *,
     run: RunDir,
     data: PromptData,
@@ -84,7 +89,6 @@ def build_ppo_report(
     names = [item.prompt_id for item in data.test]
     gains = np.asarray(after["scores"]) - np.asarray(before["scores"])
     rows = run.read_metrics()
-    warnings = warn_of_training(rows, spec=spec)
     heldout = {
         "split": "test",
         **summarize_answers(after, prompt_ids=names),
@@ -93,10 +97,15 @@ def build_ppo_report(
         "higher": float(((np.sign(gains) + 1) / 2).mean()),
         "kl": measure_divergence(spec, models=models, answers=after, names=names, compute=compute, progress=progress),
     }
+    curve = trace_gold(rows, before=before, after=after, steps=steps, kl=heldout["kl"]["per_response"])
+    warnings = [*warn_of_training(rows, spec=spec), *warn_of_gold(curve)]
     return {
         "method": spec.method,
         "base_model": spec.model,
         "reward_model": spec.reward_model,
+        "rewards": list(spec.rewards),
+        "gold_model": spec.gold_model,
+        "gold_curve": curve,
         "heldout": heldout,
         "baselines": {"untrained": summarize_answers(before, prompt_ids=names)},
         "dropped": data.dropped,
@@ -127,11 +136,55 @@ def summarize_answers(answers: Mapping[str, Any], *, prompt_ids: Sequence[str]) 
         "interval": mean_interval(answers["scores"], prompt_ids=prompt_ids),
         "tokens": float(np.mean(answers["tokens"])),
         "ended": float(np.mean(answers["ended"])),
+        "rewards": {name: summarize_scores(values, prompt_ids=prompt_ids) for name, values in answers["parts"].items()},
+        "gold": None if answers["gold"] is None else summarize_scores(answers["gold"], prompt_ids=prompt_ids),
     }
 
 
+def summarize_scores(scores: Sequence[float], *, prompt_ids: Sequence[str]) -> dict[str, Any]:
+    """A mean with its interval over prompts."""
+    return {"mean": float(np.mean(scores)), "interval": mean_interval(scores, prompt_ids=prompt_ids)}
+
+
+def trace_gold(
+    rows: Sequence[Mapping[str, float]], *, before: Mapping[str, Any], after: Mapping[str, Any], steps: int, kl: float
+) -> list[dict[str, float]]:
+    """Held-out score and gold score by KL from the reference, nats a response, from the start to the end: the curve of
+    Gao et al. (2022, fig. 1), whose abscissa is the square root of the KL. Empty without a gold model."""
+    if before["gold"] is None:
+        return []
+
+    def describe(answers: Mapping[str, Any], *, step: int, kl: float) -> dict[str, float]:
+        return {"step": step, "kl": kl, "score": mean(answers["scores"]), "gold": mean(answers["gold"])}
+
+    def mean(values: Sequence[float]) -> float:
+        return float(np.mean(values))
+
+    between = [
+        {"step": row["step"] - 1, "kl": row["heldout_kl"], "score": row["heldout_score"], "gold": row["gold_score"]}
+        for row in rows
+        if "gold_score" in row
+    ]
+    return [describe(before, step=0, kl=0.0), *between, describe(after, step=steps, kl=kl)]
+
+
+def warn_of_gold(curve: Sequence[Mapping[str, float]]) -> list[str]:
+    """A sentence where the gold score was higher earlier while the score that is trained by went on to rise."""
+    if not curve:
+        return []
+    best, last = max(curve, key=lambda point: point["gold"]), curve[-1]
+    if best is last or last["gold"] >= best["gold"] or last["score"] <= best["score"]:
+        return []
+    return [
+        f"The gold model's score was highest after {best['step']:g} steps ({best['gold']:.3f} at {best['kl']:.1f} "
+        f"nats) and is {last['gold']:.3f} at the end, while the score that was trained by rose from "
+        f"{best['score']:.3f} to {last['score']:.3f}: the policy found the reward model's faults. Stop at that KL "
+        "(kl_budget), or raise the KL's weight."
+    ]
+
+
 def measure_divergence(
-    spec: PPOSpec,
+    spec: OnlineSpec,
     *,
     models: tuple[Any, Any],
     answers: Mapping[str, Any],
@@ -167,7 +220,7 @@ def list_samples(
     ]
 
 
-def warn_of_training(rows: Sequence[Mapping[str, float]], *, spec: PPOSpec) -> list[str]:
+def warn_of_training(rows: Sequence[Mapping[str, float]], *, spec: OnlineSpec) -> list[str]:
     """What in a run's metrics points at a training that went wrong, a sentence each."""
     if not rows:
         return []
@@ -185,6 +238,12 @@ def warn_of_training(rows: Sequence[Mapping[str, float]], *, spec: PPOSpec) -> l
             f"In {equal} of {len(rows)} rollouts all responses had the same score, so only the KL was learned from: "
             "look whether the reward model tells responses apart, or the policy says the same to everything."
         )
+    idle = mean("equal_groups", late)
+    if idle > IDLE:
+        found.append(
+            f"At {idle:.0%} of the prompts at the end all responses had the same score, so nothing was learned from "
+            "them: raise group_size or temperature, or take prompts that are neither too easy nor too hard."
+        )
     grown = mean("response_tokens", late) / mean("response_tokens", early)
     if grown > LONGER and mean("score", late) > mean("score", early):
         found.append(
@@ -192,7 +251,8 @@ def warn_of_training(rows: Sequence[Mapping[str, float]], *, spec: PPOSpec) -> l
             "reward model likes length. Compare at equal lengths (evaluate-policy), or train the reward model with "
             "length_penalty."
         )
-    kl, far = rows[-1]["kl"], 2 * spec.target_kl if spec.target_kl else FAR
+    target = spec.target_kl if isinstance(spec, PenalizedSpec) else None
+    kl, far = rows[-1]["kl"], 2 * target if target else FAR
     if kl > far:
         found.append(
             f"KL is {kl:.1f} nats a response at the end (above {far:g}): the policy is far from its reference, where "

@@ -1,4 +1,4 @@
-"""What PPO learns from: prompts in a planned order, and the responses of one step with all that was read of them.
+"""What PPO and its kin learn from: prompts in a planned order, and a step's responses with all that was read of them.
 
 A rollout is plain tensors, so that a checkpoint in the middle of a step keeps it. Not here: what is learned from it.
 """
@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,10 @@ from typing import Any
 import torch
 
 from rewardmodel.chat import encode_prompt
-from rewardmodel.contract import Message, PPOSpec
+from rewardmodel.contract import OnlineSpec
 from rewardmodel.data import DataError, PromptItem, find_splits, hash_file, read_manifest, read_prompts
-from rewardmodel.generate import Response
 from rewardmodel.groups import Group
 from rewardmodel.progress import Progress
-from rewardmodel.train.memory import TrainingError
-
-Score = Callable[[Sequence[Sequence[Message]], Sequence[str]], list[float]]
-"""The scores of some prompts' responses (texts)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +34,7 @@ class PromptData:
     manifest: dict[str, Any]
 
 
-def read_prompt_splits(spec: PPOSpec, *, tokenizer: Any) -> PromptData:
+def read_prompt_splits(spec: OnlineSpec, *, tokenizer: Any) -> PromptData:
     """The prompts that leave room for a response, each once. Raises DataError where a split has none left."""
     files = find_splits(spec.data)
     kept: dict[str, list[PromptItem]] = {}
@@ -60,7 +55,7 @@ def read_prompt_splits(spec: PPOSpec, *, tokenizer: Any) -> PromptData:
     )
 
 
-def _keep_prompts(spec: PPOSpec, *, file: Path, tokenizer: Any) -> tuple[list[PromptItem], dict[str, int]]:
+def _keep_prompts(spec: OnlineSpec, *, file: Path, tokenizer: Any) -> tuple[list[PromptItem], dict[str, int]]:
     kept: dict[str, PromptItem] = {}
     dropped = {"too_long": 0, "repeated": 0}
     for item in read_prompts(file):
@@ -74,17 +69,17 @@ def _keep_prompts(spec: PPOSpec, *, file: Path, tokenizer: Any) -> tuple[list[Pr
     return list(kept.values()), dropped
 
 
-def count_rollouts(spec: PPOSpec, *, prompts: int) -> int:
+def count_rollouts(spec: OnlineSpec, *, prompts: int) -> int:
     """The steps of a run."""
-    return spec.max_steps or math.ceil(spec.epochs * prompts / spec.batch_size)
+    return spec.max_steps or math.ceil(spec.epochs * prompts / spec.prompts_a_step)
 
 
-def choose_prompts(spec: PPOSpec, *, prompts: int, step: int) -> list[int]:
+def choose_prompts(spec: OnlineSpec, *, prompts: int, step: int) -> list[int]:
     """The prompts of a step, by place: the next of an endless row of passes, each in an order of its own, seeded."""
-    first = step * spec.batch_size
+    first = step * spec.prompts_a_step
     orders: dict[int, list[int]] = {}
     chosen = []
-    for place in range(first, first + spec.batch_size):
+    for place in range(first, first + spec.prompts_a_step):
         epoch, within = divmod(place, prompts)
         if epoch not in orders:
             orders[epoch] = list(range(prompts))
@@ -93,8 +88,8 @@ def choose_prompts(spec: PPOSpec, *, prompts: int, step: int) -> list[int]:
     return chosen
 
 
-def split_rollout(spec: PPOSpec, *, size: int, step: int, part: int) -> list[int]:
-    """The responses of the part-th minibatch of a step, counted through its PPO epochs, each in an order of its own."""
+def split_rollout(spec: OnlineSpec, *, size: int, step: int, part: int) -> list[int]:
+    """The prompts (of `size`) of a step's part-th minibatch, counted through its passes, each in an own order."""
     epoch, place = divmod(part, spec.minibatches)
     order = list(range(size))
     random.Random(f"{spec.seed}/{step}/{epoch}").shuffle(order)
@@ -112,7 +107,8 @@ class Rollout:
 
     ids: all conversations end to end, (tokens,); prompt_lengths, lengths: (n,) tokens of each prompt and response.
     ended: (n,) bool, by the model itself. scores: (n,). mask: (n, T). log_probs, reference: (n, T) of policy and
-    reference, in nats; entropies: (n, T) of the policy; values: (n, T) of the critic before each token.
+    reference, in nats; entropies: (n, T) of the policy; values: (n, T) of the critic before each token, 0 where there
+    is none. parts: (n, terms) of each reward before its weight. Responses to one prompt stand side by side.
     """
 
     ids: torch.Tensor
@@ -120,6 +116,7 @@ class Rollout:
     lengths: torch.Tensor
     ended: torch.Tensor
     scores: torch.Tensor
+    parts: torch.Tensor
     mask: torch.Tensor
     log_probs: torch.Tensor
     entropies: torch.Tensor
@@ -135,18 +132,25 @@ class Rollout:
         """The rollout that `pack` gave."""
         return cls(**{item.name: packed[item.name] for item in fields(cls)})
 
-    def to_groups(self) -> list[Group]:
-        """The conversations as they are read, each a group of its own."""
+    def to_groups(self, *, group_size: int) -> list[Group]:
+        """The conversations as they are read, by prompt."""
         sizes = (self.prompt_lengths + self.lengths).tolist()
         lines = [part.tolist() for part in self.ids.split(sizes)]
-        return build_groups(lines, prompt_lengths=self.prompt_lengths.tolist())
+        return build_groups(lines, prompt_lengths=self.prompt_lengths.tolist(), group_size=group_size)
 
 
-def build_groups(sequences: Sequence[list[int]], *, prompt_lengths: Sequence[int]) -> list[Group]:
-    """Conversations as groups of one."""
+def build_groups(sequences: Sequence[list[int]], *, prompt_lengths: Sequence[int], group_size: int = 1) -> list[Group]:
+    """Conversations by prompt, group_size side by side; packed, a prompt is read once for all of its responses."""
     return [
-        Group(prompt_id=str(place), sequences=[ids], prompt_length=length, shared=0, edges=[], orders=[])
-        for place, (ids, length) in enumerate(zip(sequences, prompt_lengths, strict=True))
+        Group(
+            prompt_id=str(place),
+            sequences=sequences[place : place + group_size],
+            prompt_length=prompt_lengths[place],
+            shared=prompt_lengths[place] if group_size > 1 else 0,
+            edges=[],
+            orders=[],
+        )
+        for place in range(0, len(sequences), group_size)
     ]
 
 
@@ -160,22 +164,6 @@ def spread(tokens: torch.Tensor, *, mask: torch.Tensor) -> torch.Tensor:
 def mask_lengths(lengths: torch.Tensor) -> torch.Tensor:
     """(n,) -> (n, longest) bool, true where there is a token."""
     return torch.arange(int(lengths.max()), device=lengths.device)[None] < lengths[:, None]
-
-
-def check_scores(scores: Sequence[float | None], *, responses: Sequence[Response]) -> list[float]:
-    """The scores, all of them numbers. Raises TrainingError for a response that has none, or NaN."""
-    for score, response in zip(scores, responses, strict=True):
-        if score is None:
-            raise TrainingError(
-                f"the reward model cannot read a prompt of {len(response.prompt_ids)} tokens with its response of "
-                f"{response.n_tokens}; lower max_length"
-            )
-        if not math.isfinite(score):
-            raise TrainingError(
-                f"the reward model scored a response {score}; its weights or its precision are at fault: score some "
-                "responses with it (rewardmodel score), or use precision fp32"
-            )
-    return [score for score in scores if score is not None]
 
 
 class Watch(Progress):

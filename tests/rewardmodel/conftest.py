@@ -72,6 +72,36 @@ def reward_run(tmp_path_factory: pytest.TempPathFactory, make_spec: Callable[...
 
 
 @pytest.fixture(scope="session")
+def make_ppo(tiny_model: Path, tiny_data: Path, reward_run: RunDir) -> Callable[..., dict[str, Any]]:
+    """A spec of PPO or its kin that a tiny model learns from in a few seconds."""
+
+    def make(method: str = "ppo", **changes: Any) -> dict[str, Any]:
+        critic = {"value_learning_rate": 3e-3} if method == "ppo" else {}
+        return {
+            "method": method,
+            "model": str(tiny_model),
+            "data": str(tiny_data),
+            "reward_model": str(reward_run.outputs / "model"),
+            "max_length": 64,
+            "response_tokens": 8,
+            "batch_size": 8,
+            "minibatches": 2,
+            "ppo_epochs": 2,
+            "test_prompts": 16,
+            "report_samples": 2,
+            "max_steps": 3,
+            "learning_rate": 3e-3,
+            **critic,
+            "threads": 1,
+            "precision": "fp32",
+            "tensorboard": False,
+            **changes,
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def dpo_run(tmp_path_factory: pytest.TempPathFactory, make_spec: Callable[..., dict[str, Any]]) -> RunDir:
     """A finished LoRA DPO run."""
     from rewardmodel.jobs import run_job

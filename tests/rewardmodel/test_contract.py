@@ -10,7 +10,7 @@ from rewardmodel.contract import METHODS, RewardSpec, SFTSpec, SpecError, descri
     ("mapping", "message"),
     [
         ([], "a spec is a mapping of settings, not list"),
-        ({}, "method: unknown 'None': known are reward, sft, dpo, kto, ppo, generate, score"),
+        ({}, "method: unknown 'None': known are reward, sft, dpo, kto, ppo, rloo, grpo, online-dpo, generate, score"),
         ({"method": "rewrd"}, "method: unknown 'rewrd': did you mean 'reward'?"),
         (
             {"method": "reward", "data": "d", "epoch": 1},
@@ -82,7 +82,19 @@ from rewardmodel.contract import METHODS, RewardSpec, SFTSpec, SpecError, descri
         ),
         (
             {"method": "ppo", "data": "d", "reward_model": "r", "batch_size": 2},
-            "minibatches: 4 parts of 2 responses; at most as many",
+            "minibatches: 4 parts of 2 prompts' responses; at most as many",
+        ),
+        (
+            {"method": "rloo", "data": "d", "reward_model": "r", "batch_size": 30},
+            "batch_size: 30 responses are no whole groups of 4",
+        ),
+        (
+            {"method": "grpo", "data": "d", "reward_model": "r", "group_size": 1},
+            "group_size: must be at least 2, got 1",
+        ),
+        (
+            {"method": "rloo", "data": "d", "reward_model": "r", "lam": 0.9},
+            "unknown 'lam'",
         ),
         (
             {"method": "ppo", "data": "d", "reward_model": "r", "response_tokens": 1024},
@@ -117,6 +129,9 @@ def test_a_bad_spec_is_refused_naming_the_field(mapping: object, message: str) -
         {"method": "sft", "data": "d", "trackers": "wandb, mlflow", "packing": "bfd"},
         {"method": "kto", "data": "d", "trackers": ["trackio"], "early_stopping_patience": 2},
         {"method": "ppo", "data": "d", "reward_model": "r", "kl_in": "loss", "target_kl": 6.0},
+        {"method": "rloo", "data": "d", "reward_model": "r", "group_size": 8},
+        {"method": "grpo", "data": "d", "reward_model": "r", "loss_mean": "token"},
+        {"method": "online-dpo", "data": "d", "reward_model": "r", "beta": 0.05},
         {"method": "generate", "prompts": "p"},
         {"method": "score", "model": "m", "data": "d"},
     ],

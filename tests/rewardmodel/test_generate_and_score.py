@@ -1,10 +1,16 @@
 """The generate and score runs: rows, resuming, stopping."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
 
+from rewardmodel.compute import Compute
+from rewardmodel.generate import Sampling, generate_responses
 from rewardmodel.jobs import run_job
+from rewardmodel.models import load_policy, load_tokenizer
 from rewardmodel.rundir import RunDir, read_json_lines
 from tests.rewardmodel.tiny import WORDS, write_rows
 
@@ -112,3 +118,28 @@ def test_a_score_run_resumes_and_refuses_what_it_cannot_read(tmp_path: Path, rew
     assert run_job(torn, show=False) == "succeeded", torn.read_status()["error"]
     again = {row["response_id"]: row["score"] for row in read_json_lines(torn.outputs / "scores.jsonl")}
     assert again == pytest.approx(scores, abs=1e-5)
+
+
+@pytest.mark.parametrize("adapters", [False, True])
+def test_a_models_own_generation_settings_do_not_change_what_is_drawn(tiny_model: Path, adapters: bool) -> None:
+    """No token twice and a penalty on repetition, in the model's generation_config; it is still there afterwards."""
+    compute = Compute(device="cpu", precision="fp32")
+    tokenizer = load_tokenizer(tiny_model)
+    model: Any = load_policy(tiny_model, tokenizer=tokenizer, compute=compute, dtype=torch.float32)
+    if adapters:
+        model = get_peft_model(model, LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM"))
+    found = []
+    for settings in ({}, {"repetition_penalty": 9.0, "no_repeat_ngram_size": 1}):
+        model.generation_config.update(**settings)
+        found.append(
+            generate_responses(
+                model,
+                tokenizer=tokenizer,
+                prompts=[[{"role": "user", "content": word}] for word in WORDS[:6]],
+                sampling=Sampling(max_new_tokens=24, temperature=0.7, top_p=1.0),
+                compute=compute,
+            )
+        )
+    assert found[0] == found[1]
+    assert any(len(set(response.ids)) < len(response.ids) for response in found[0])
+    assert model.generation_config.repetition_penalty == 9.0

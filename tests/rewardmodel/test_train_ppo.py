@@ -12,48 +12,23 @@ import torch
 from safetensors.torch import load_file
 
 from rewardmodel.compute import Compute
-from rewardmodel.contract import PPOSpec, parse_spec
+from rewardmodel.contract import OnlineSpec, PPOSpec, parse_spec
 from rewardmodel.data import read_prompts
 from rewardmodel.generate import Sampling, generate_responses
 from rewardmodel.jobs import run_job
 from rewardmodel.models import load_policy, load_tokenizer
 from rewardmodel.progress import Progress
 from rewardmodel.rundir import RunDir
-from rewardmodel.train import ppo
-from rewardmodel.train.ppo import PPOTraining, open_judge, prepare_models
+from rewardmodel.score import load_scorer
+from rewardmodel.train import ppo, rewards
+from rewardmodel.train.ppo import PPOTraining, prepare_models
 from rewardmodel.train.ppo_report import warn_of_training
+from rewardmodel.train.rewards import Rewards
 from rewardmodel.train.rollouts import choose_prompts, split_rollout
 from tests.rewardmodel.tiny import build_tiny_model, write_rows
 
 CPU = Compute(device="cpu", precision="fp32")
 MakePPO = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def make_ppo(tiny_model: Path, tiny_data: Path, reward_run: RunDir) -> MakePPO:
-    def make(**changes: Any) -> dict[str, Any]:
-        return {
-            "method": "ppo",
-            "model": str(tiny_model),
-            "data": str(tiny_data),
-            "reward_model": str(reward_run.outputs / "model"),
-            "max_length": 64,
-            "response_tokens": 8,
-            "batch_size": 8,
-            "minibatches": 2,
-            "ppo_epochs": 2,
-            "test_prompts": 16,
-            "report_samples": 2,
-            "max_steps": 3,
-            "learning_rate": 3e-3,
-            "value_learning_rate": 3e-3,
-            "threads": 1,
-            "precision": "fp32",
-            "tensorboard": False,
-            **changes,
-        }
-
-    return make
 
 
 @pytest.fixture(scope="module")
@@ -68,19 +43,20 @@ def sft_policy(tmp_path_factory: pytest.TempPathFactory, make_spec: Callable[...
 def prepare(spec: dict[str, Any]) -> PPOTraining:
     """A training that has not begun."""
     parsed = parse_spec(spec)
-    assert isinstance(parsed, PPOSpec)
-    base, judge = Path(parsed.model), Path(parsed.reward_model)
+    assert isinstance(parsed, OnlineSpec)
+    base = Path(parsed.model)
     tokenizer = load_tokenizer(base)
     policy = load_policy(base, tokenizer=tokenizer, compute=CPU, dtype=torch.float32)
     torch.manual_seed(0)
-    models = prepare_models(parsed, policy=policy, base=base, judge=judge, tokenizer=tokenizer, compute=CPU)
+    models = prepare_models(parsed, policy=policy, base=base, tokenizer=tokenizer, compute=CPU)
+    prompts = read_prompts(Path(parsed.data) / "train.jsonl")  # type: ignore[arg-type]
     return PPOTraining(
         *models,
         spec=parsed,
         compute=CPU,
         tokenizer=tokenizer,
-        prompts=read_prompts(Path(parsed.data) / "train.jsonl"),  # type: ignore[arg-type]
-        score=open_judge(parsed, tokenizer=tokenizer),
+        prompts=prompts,
+        rewards=Rewards(parsed, items={"train": prompts}),
     )
 
 
@@ -332,7 +308,9 @@ def test_a_reward_model_of_nan_is_refused(tmp_path: Path, make_ppo: MakePPO) -> 
 def test_a_score_that_is_no_number_ends_the_training_with_a_reason(
     tmp_path: Path, make_ppo: MakePPO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ppo, "score_texts", lambda *args, conversations, **rest: [float("nan")] * len(conversations))
+    monkeypatch.setattr(
+        rewards, "score_texts", lambda *args, conversations, **rest: [float("nan")] * len(conversations)
+    )
     run = RunDir(tmp_path).create(make_ppo())
     assert run_job(run, show=False) == "failed"
     assert "the reward model scored a response nan" in run.read_status()["error"]
@@ -406,3 +384,27 @@ def test_a_training_that_went_wrong_is_said_so_in_plain_words(last: dict[str, fl
 def test_a_target_says_what_is_far() -> None:
     spec = replace(PPOSpec(data="d", reward_model="r"), target_kl=5.0)
     assert "above 10" in warn_of_training([{**GOOD, "kl": 11.0}], spec=spec)[0]
+
+
+def test_the_policy_stays_while_the_critic_warms_up_and_the_critic_is_saved_where_asked(
+    tmp_path: Path, make_ppo: MakePPO
+) -> None:
+    """Two steps, both of them of warming up: the policy's weights are its reference's, the critic's are not the reward
+    model's, and the critic loads as a reward model."""
+    spec = make_ppo(tuning="full", max_steps=2, value_warmup_steps=2, save_critic=True, adam_epsilon=1e-5)
+    run = finish(RunDir(tmp_path).create(spec))
+    before = load_file(Path(spec["model"]) / "model.safetensors")
+    after = read_weights(run)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    critic, tokenizer, _ = load_scorer(str(run.outputs / "critic"), precision="fp32")
+    judge, _, _ = load_scorer(spec["reward_model"], precision="fp32")
+    ours, theirs = critic.state_dict(), judge.state_dict()
+    assert sorted(ours) == sorted(theirs)
+    assert any(not torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert tokenizer.chat_template
+
+
+def test_epsilon_reaches_adam(make_ppo: MakePPO) -> None:
+    training = prepare(make_ppo(adam_epsilon=1e-5))
+    assert training.teacher is not None
+    assert [own.adam.defaults["eps"] for own in (training.actor, training.teacher)] == [1e-5, 1e-5]
