@@ -98,6 +98,7 @@ def test_battles_come_fifty_a_page(world: World, board: Project) -> None:
         ({"first": "A"}, "The address names no two that were compared"),
         ({"first": "A", "second": "nobody"}, "Nothing here is called “nobody”"),
         ({"first": "A", "second": "A"}, "There are no battles of one with itself"),
+        ({"first": "A", "second": "B", "cluster": "zz"}, "Errors by: Select a valid choice. zz is not one of"),
     ],
 )
 def test_battles_of_nobody_are_refused(world: World, board: Project, asked: dict[str, str], said: str) -> None:
