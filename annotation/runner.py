@@ -33,17 +33,19 @@ EXIT_BUSY = 3
 """Exit code of `rewardmodel run` where another process holds the directory."""
 _TRAINING_FIELDS = (
     "tuning",
+    "lora_rank",
     "learning_rate",
     "epochs",
     "max_steps",
     "batch_size",
+    "gradient_accumulation",
     "max_length",
     "early_stopping_patience",
 )
 PERSON_FIELDS = {
-    "reward": (*_TRAINING_FIELDS, "seed"),
+    "reward": ("loss", "label_smoothing", *_TRAINING_FIELDS, "seed"),
     "sft": (*_TRAINING_FIELDS, "packing", "seed"),
-    "dpo": ("beta", *_TRAINING_FIELDS, "seed"),
+    "dpo": ("loss_type", "beta", "label_smoothing", *_TRAINING_FIELDS, "seed"),
     "kto": ("beta", *_TRAINING_FIELDS, "seed"),
     "generate": ("n", "max_new_tokens", "temperature", "top_p", "seed"),
     "score": ("batch_size",),

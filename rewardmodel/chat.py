@@ -147,7 +147,7 @@ def encode_split(
 
 def _encode_pairs(tokenizer: Any, *, pairs: Sequence[Pair]) -> list[EncodedPair]:
     file = locate_tokens(tokenizer, pairs=pairs)
-    known = file and read_tokens(file, count=len(pairs), vocabulary=len(tokenizer))
+    known = file and read_tokens(file, count=len(pairs))
     if known:
         return [EncodedPair(pair, *ids) for pair, ids in zip(pairs, known, strict=True)]
     encoder, encoded = _Encoder(tokenizer), []

@@ -1,4 +1,4 @@
-"""The command line: train, run, evaluate, evaluate-policy, score, generate, verify.
+"""The command line: train, run, evaluate, evaluate-policy, score, average, generate, verify.
 
 Exit codes: 0 done, 1 failed, 2 bad spec, data or model, 3 another process works on the directory, 4 cancelled.
 The progress bar goes to stderr, results to stdout.
@@ -77,7 +77,16 @@ def build_parser() -> argparse.ArgumentParser:
     score.add_argument(
         "--uncertainty", action="store_true", help="also std, and the chance to beat its prompt's others"
     )
+    score.add_argument(
+        "--with", dest="others", action="append", default=[], metavar="MODEL",
+        help="score by this reward model too: mean and std of all; may be repeated",
+    )  # fmt: skip
     score.set_defaults(command=_score)
+
+    average = commands.add_parser("average", help="one reward model of the mean weights of several (WARM)")
+    average.add_argument("models", nargs="+", metavar="MODEL", help="reward models trained from the same base")
+    average.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="the directory to write")
+    average.set_defaults(command=_average)
 
     generate = commands.add_parser("generate", help="responses of a policy to rows {prompt}")
     _add_model_arguments(generate, data="PROMPTS.jsonl")
@@ -333,6 +342,8 @@ def _score(arguments: argparse.Namespace) -> int:
     from rewardmodel.score import load_scorer, score_texts
 
     items = read_responses(arguments.data)
+    if arguments.others:
+        return _score_together(arguments, items=items)
     model, tokenizer, compute = load_scorer(
         arguments.model, device=arguments.device, precision=arguments.precision, threads=arguments.threads
     )
@@ -355,6 +366,36 @@ def _score(arguments: argparse.Namespace) -> int:
             f"rewardmodel: {unread} of {len(rows)} are longer than the model reads; score null",
             file=sys.stderr,
         )
+    return 0
+
+
+def _score_together(arguments: argparse.Namespace, *, items: Sequence[Any]) -> int:
+    if arguments.uncertainty:
+        raise InputError("--uncertainty is what one model keeps; with several (--with) the std is their spread")
+    from rewardmodel.ensembles import score_together
+    from rewardmodel.progress import Progress
+
+    with Progress() as progress:
+        found = score_together(
+            [arguments.model, *arguments.others],
+            conversations=[[*item.prompt, *item.response] for item in items],
+            device=arguments.device,
+            precision=arguments.precision,
+            threads=arguments.threads,
+            batch_size=arguments.batch_size,
+            progress=progress,
+        )
+    _write_rows(arguments.out, [{**item.row, **row} for item, row in zip(items, found, strict=True)])
+    unread = sum(row["score"] is None for row in found)
+    if unread:
+        print(f"rewardmodel: {unread} of {len(found)} are longer than a model reads; score null", file=sys.stderr)
+    return 0
+
+
+def _average(arguments: argparse.Namespace) -> int:
+    from rewardmodel.ensembles import average_models
+
+    print(average_models(arguments.models, target=arguments.out))
     return 0
 
 

@@ -59,7 +59,8 @@ def _recall_slab(
     model: Any, *, sequences: Sequence[Sequence[int]], weights: Mapping[str, str], compute: Compute
 ) -> torch.Tensor:
     way = [compute.device, compute.precision]
-    key = hashlib.sha256(json.dumps([dict(weights), way, sequences], sort_keys=True).encode()).hexdigest()
+    texts = [list(ids) for ids in sequences]
+    key = hashlib.sha256(json.dumps([dict(weights), way, texts], sort_keys=True).encode()).hexdigest()
     file = models_directory() / "features" / f"{key}.safetensors"
     if not file.is_file():
         found: dict[int, torch.Tensor] = {}

@@ -70,6 +70,17 @@ class Ranks:
         dist.all_gather_object(parts, part, group=_control_group())
         return parts
 
+    @contextlib.contextmanager
+    def first_ahead(self) -> Iterator[None]:
+        """The block in the first process, then in the others, which find on the disk what it left there."""
+        if not self.first:
+            self.gather(None)
+        try:
+            yield
+        finally:
+            if self.first:
+                self.gather(None)
+
     def sum(self, values: torch.Tensor) -> None:
         """Add up the tensors of all processes, in place."""
         if self.several:

@@ -32,6 +32,8 @@ from annotation.models import Model, Project, Response, Run, Snapshot
 
 State = Run.State
 ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+RATINGS = "ratings"
+"""A format of snapshots, and the loss of reward models that trains on it."""
 TRAINED_ON = {"reward": "trl-preference", "sft": "sft", "dpo": "trl-preference", "kto": "trl-unpaired"}
 """The format of the snapshots that each training method learns from."""
 PROMPT_LIMIT = 1_000_000
@@ -66,7 +68,8 @@ def queue_run(
     """
     if method not in Run.Method.values:
         raise RunRefused(f"Unknown method {method!r}; use one of {', '.join(Run.Method.values)}.")
-    _check_inputs(project, method=method, snapshot=snapshot, base_model=base_model)
+    loss = settings.get("loss") if method == Run.Method.REWARD else None
+    _check_inputs(project, method=method, loss=loss, snapshot=snapshot, base_model=base_model)
     own = {key: settings[key] for key in OWN_SETTINGS[method] if key in settings}
     library = {key: value for key, value in settings.items() if key not in OWN_SETTINGS[method]}
     if method == Run.Method.GENERATE:
@@ -262,17 +265,30 @@ def _paths(method: str) -> Any:
     return fill
 
 
-def _check_inputs(project: Project, *, method: str, snapshot: Snapshot | None, base_model: Model | None) -> None:
+def readable_formats(method: str) -> tuple[str, ...]:
+    """The snapshot formats that a method can train on, whatever its settings."""
+    return (TRAINED_ON[method], RATINGS) if method == Run.Method.REWARD else (TRAINED_ON[method],)
+
+
+def _check_inputs(
+    project: Project,
+    *,
+    method: str,
+    loss: str | None,
+    snapshot: Snapshot | None,
+    base_model: Model | None,
+) -> None:
     for part in (snapshot, base_model):
         if part is not None and part.project_id != project.pk:
             raise RunRefused("The snapshot and the model must belong to this project.")
     if method in TRAINED_ON:
         if snapshot is None:
             raise RunRefused("Choose the snapshot to train on.")
-        if snapshot.format != TRAINED_ON[method]:
+        wanted = RATINGS if loss == RATINGS else TRAINED_ON[method]
+        if snapshot.format != wanted:
+            named = f"{method} runs with loss {loss}" if loss else f"{method} runs"
             raise RunRefused(
-                f"Snapshot {snapshot.number} is in the format {snapshot.format}; "
-                f"{method} runs train on {TRAINED_ON[method]}."
+                f"Snapshot {snapshot.number} is in the format {snapshot.format}; {named} train on {wanted}."
             )
         _check_splits(snapshot)
     needed = Model.Kind.REWARD if method == Run.Method.SCORE else Model.Kind.POLICY

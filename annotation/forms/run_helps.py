@@ -8,6 +8,15 @@ from __future__ import annotations
 from django.utils.translation import gettext_noop
 
 HELP_TEXTS = (
+    gettext_noop(
+        "All pairs of a prompt's responses; davidson and rao-kupper use ties; plackett-luce needs strict orders; "
+        "ratings learns named scales from rated responses."
+    ),
+    gettext_noop("sigmoid is the loss of the DPO paper; simpo needs no reference."),
+    gettext_noop("Probability that a judgement is the wrong way round (conservative BT)."),
+    gettext_noop("Probability that a judgement is the wrong way round; unset: 0.1 for robust, else 0."),
+    gettext_noop("Rank of the LoRA matrices."),
+    gettext_noop("Batches to an optimizer step."),
     gettext_noop("lora trains adapters, merged at the end."),
     gettext_noop("lora trains adapters, merged at the end; head fits the linear head alone, on states read once."),
     gettext_noop("Peak learning rate; unset: a default of the method and tuning."),

@@ -8,16 +8,21 @@ from django import forms
 from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
 
-from annotation.domain.runs import TRAINED_ON, form_fields
+from annotation.domain.runs import TRAINED_ON, form_fields, readable_formats
 from annotation.models import Model, Project, Run, Snapshot
 
 NEEDS_SNAPSHOT = tuple(Run.Method(method) for method in TRAINED_ON)
 LABELS = {
+    "loss": _("Loss"),
+    "loss_type": _("Loss"),
+    "label_smoothing": _("Label smoothing"),
     "tuning": _("Tuning"),
+    "lora_rank": _("LoRA rank"),
     "learning_rate": _("Learning rate"),
     "epochs": _("Epochs"),
     "max_steps": _("Steps at most"),
     "batch_size": _("Batch size"),
+    "gradient_accumulation": _("Gradient accumulation"),
     "max_length": _("Longest pair, tokens"),
     "early_stopping_patience": _("Early stopping: validations to wait"),
     "packing": _("Packing"),
@@ -106,7 +111,7 @@ class SnapshotChoice(forms.ModelChoiceField):
 
 def trainable_snapshots(project: Project, *, method: str) -> QuerySet[Snapshot]:
     """The snapshots that a method can train on, newest first."""
-    return project.snapshots.filter(format=TRAINED_ON[method]).order_by("-number")
+    return project.snapshots.filter(format__in=readable_formats(method)).order_by("-number")
 
 
 def starting_models(project: Project, method: str) -> QuerySet[Model]:

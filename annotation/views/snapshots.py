@@ -10,7 +10,7 @@ from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods
 
-from annotation.domain.runs import TRAINED_ON
+from annotation.domain.runs import TRAINED_ON, readable_formats
 from annotation.domain.snapshots import (
     FORMATS,
     SPLITS,
@@ -63,7 +63,7 @@ def snapshot_detail(request: HttpRequest, slug: str, number: int) -> HttpRespons
     membership = require_membership(request.user, slug, action="export")
     snapshot = _require_snapshot(membership.project.pk, number)
     manifest = snapshot.manifest
-    methods = [Run.Method(method) for method, wanted in TRAINED_ON.items() if wanted == snapshot.format]
+    methods = [Run.Method(method) for method in TRAINED_ON if snapshot.format in readable_formats(method)]
     trainable = bool(methods)
     empty = empty_splits(manifest) if trainable else []
     samples, lost = _first_rows(snapshot)

@@ -100,9 +100,10 @@ def encode_splits(spec: RewardSpec | DPOSpec, *, splits: dict[str, Judgements], 
     encoded = {}
     for name, found in splits.items():
         try:
-            encoded[name] = encode_split(
-                tokenizer, pairs=found.pairs, max_length=spec.max_length, dropped=found.dropped
-            )
+            with current_ranks().first_ahead():
+                encoded[name] = encode_split(
+                    tokenizer, pairs=found.pairs, max_length=spec.max_length, dropped=found.dropped
+                )
         except DataError as error:
             raise DataError(f"{files[name]}, {error}") from None
         needed = name != "validation" or spec.early_stopping_patience is not None

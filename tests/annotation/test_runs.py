@@ -6,6 +6,7 @@ import itertools
 import json
 import threading
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -15,7 +16,8 @@ from annotation import queries, runner
 from annotation.domain import collecting, runs
 from annotation.domain.simulating import simulate_annotators
 from annotation.domain.snapshots import freeze_snapshot, snapshot_directory
-from annotation.models import Model, Response, Run, Score, Slate
+from annotation.forms.runs import trainable_snapshots
+from annotation.models import Membership, Model, Ranking, Response, Run, Score, Slate
 from rewardmodel.rundir import RunDir
 from tests.annotation.factories import make_project, make_prompt, make_slate
 
@@ -39,8 +41,13 @@ def policy(project):
 def snapshot(project):
     """Pairs of three prompts, some of them in either split that a training needs."""
     simulate_annotators(project, names=["simulated-1"], seed=0)
+    return freeze_trainable(project, format="trl-preference")
+
+
+def freeze_trainable(project, *, format):
+    """A snapshot with rows in either split that a training needs."""
     for seed in itertools.count():
-        snapshot = freeze_snapshot(project, format="trl-preference", split_seed=seed, shares=(0.5, 0.0, 0.5))
+        snapshot = freeze_snapshot(project, format=format, split_seed=seed, shares=(0.5, 0.0, 0.5))
         if all(snapshot.manifest["counts"]["rows"][split] for split in ("train", "test")):
             return snapshot
 
@@ -92,6 +99,31 @@ def test_a_snapshot_of_another_project_or_format_is_refused(project, policy, sna
         runs.queue_run(project, method="reward", settings={}, snapshot=rankings)
     with pytest.raises(runs.RunRefused, match="needs a reward"):
         runs.queue_run(project, method="score", settings={}, base_model=policy)
+
+
+def test_a_loss_of_ratings_trains_on_ratings_and_no_other_does(project, snapshot):
+    for slate in [make_slate(project) for _ in range(3)]:
+        places = list(slate.places.values_list("response_id", flat=True))
+        Ranking.objects.create(
+            slate=slate,
+            slot=slate.slots.get(),
+            annotator=Membership.objects.get_or_create(project=project, name="w7", kind="imported", role="annotator")[
+                0
+            ],
+            token=uuid4(),
+            tiers=[[place] for place in places],
+            ratings={"overall": {str(place): 3.0 for place in places}},
+        )
+    ratings = freeze_trainable(project, format="ratings")
+    freeze_snapshot(project, format="rankings")
+    with pytest.raises(runs.RunRefused, match="in the format ratings; reward runs train on trl-preference"):
+        runs.queue_run(project, method="reward", settings={}, snapshot=ratings)
+    with pytest.raises(runs.RunRefused, match="reward runs with loss ratings train on ratings"):
+        runs.queue_run(project, method="reward", settings={"loss": "ratings"}, snapshot=snapshot)
+    run = runs.queue_run(project, method="reward", settings={"loss": "ratings"}, snapshot=ratings)
+    assert (run.spec["loss"], run.snapshot) == ("ratings", ratings)
+    offered = trainable_snapshots(project, method="reward")
+    assert {one.format for one in offered} == {"trl-preference", "ratings"}
 
 
 @pytest.mark.parametrize(("method", "format"), [("sft", "sft"), ("kto", "trl-unpaired")])
