@@ -119,6 +119,16 @@ class VerifiableItem(Generic[Verifier]):
 
 
 @dataclass(frozen=True)
+class VerifiablePrompt(Generic[Verifier]):
+    """One prompt to attempt, and what verifies an attempt; `row` is the row as it was read."""
+
+    prompt_id: str
+    prompt: list[Message]
+    verifier: Verifier
+    row: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class _Place:
     """Where a value was read, for messages."""
 
@@ -267,15 +277,39 @@ def read_verifiable(path: str | Path, *, parse_verifier: Callable[[Any], Verifie
         place = _Place(file, line)
         prompt = parse_turns(row.get("prompt"), role="user", field="prompt", place=place)
         response = _read_response(row.get("response"), place=place)
-        if row.get("verifier") is None:
-            raise place.fault("verifier", "missing")
-        try:
-            items.append(VerifiableItem(prompt, response, parse_verifier(row["verifier"]), row))
-        except InputError as error:
-            raise place.fault("verifier", str(error)) from None
+        items.append(VerifiableItem(prompt, response, _read_verifier(row, parse=parse_verifier, place=place), row))
     if not items:
         raise DataError(f"{file} holds no rows")
     return items
+
+
+def read_verifiable_prompts(
+    path: str | Path, *, parse_verifier: Callable[[Any], Verifier]
+) -> list[VerifiablePrompt[Verifier]]:
+    """The prompts of a file with their verifiers. Raises DataError for a bad row or verifier, or a repeated id."""
+    file = Path(path)
+    return [
+        VerifiablePrompt(
+            item.prompt_id,
+            item.prompt,
+            _read_verifier(item.row, parse=parse_verifier, place=_Place(file, line)),
+            item.row,
+        )
+        for item, (line, _row) in zip(read_prompts(file), read_rows(file), strict=True)
+    ]
+
+
+def _read_verifier(row: dict[str, Any], *, parse: Callable[[Any], Verifier], place: _Place) -> Verifier:
+    """The verifier of a row: a mapping, or one as JSON text, since snapshots keep it so."""
+    said = row.get("verifier")
+    if said is None or said == "":
+        raise place.fault("verifier", "missing")
+    try:
+        return parse(json.loads(said) if isinstance(said, str) else said)
+    except json.JSONDecodeError as error:
+        raise place.fault("verifier", f"is text, but not JSON: {error}") from None
+    except InputError as error:
+        raise place.fault("verifier", str(error)) from None
 
 
 def _read_response(value: Any, *, place: _Place) -> str:
