@@ -94,7 +94,7 @@ def test_a_snapshot_of_another_project_or_format_is_refused(project, policy, sna
         runs.queue_run(project, method="score", settings={}, base_model=policy)
 
 
-@pytest.mark.parametrize(("method", "format"), [("sft", "sft"), ("kto", "trl-unpaired")])
+@pytest.mark.parametrize(("method", "format"), [("sft", "sft"), ("kto", "trl-unpaired"), ("rejection", "prompts")])
 def test_sft_and_kto_train_on_snapshots_of_their_own_format_and_make_policies(project, snapshot, method, format):
     split = snapshot.manifest["split"]
     own = freeze_snapshot(
