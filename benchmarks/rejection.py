@@ -3,17 +3,18 @@
 
     benchmarks/rejection.py [--model MODEL] [--out DIR] [--quick] [--check] [--json]
 
-Questions of one sentence ("What is 7 + 12?", 5 + 9 - 3, word problems of one step) with different numbers in training
-and test; their answers are checked by kind math. Three policies from one model, each answering the same held-out
-questions, so that differences are by question:
+Sums and differences of two numbers up to 20 ("What is 7 + 12?"), with other numbers in test than in training; their
+answers are checked by kind math. Three policies from one model, each answering the same held-out questions, so that
+differences are by question:
 
 - start: the model as it is;
 - sft: on the right answers to `references` of the questions, as many epochs as a round has;
 - rft: three rounds over all training questions, whose right answers it never sees, with the same `references` mixed in.
 
-Beside them sft_all, SFT on as many references as rft learned rows in its last round: what those answers would have been
-worth had somebody written them. The goals, with --check: pass@1 of rft is at least twice the start's, and above sft's
-with its 95 % interval by question. About 6 minutes on one H200; --quick is a rehearsal on a CPU, without goals.
+Beside them sft_all, SFT on as many references as rft learned rows in its last round, at most one a question: what those
+answers would have been worth had somebody written them. The goals, with --check: pass@1 of rft is at least twice the
+start's, and above sft's with its 95 % interval by question. Meant for one GPU; --quick is a rehearsal on a CPU, without
+goals.
 """
 
 from __future__ import annotations
@@ -33,15 +34,17 @@ from rewardmodel.evaluation.resampling import mean_interval
 from rewardmodel.jobs import run_job
 from rewardmodel.rundir import RunDir, read_json_lines
 
-FULL = {"train": 1500, "test": 300, "references": 100}
+FULL = {"train": 900, "test": 280, "references": 100}
 QUICK = {"train": 24, "test": 12, "references": 8}
-ROUNDS = {"rounds": 3, "samples": 8, "max_samples": 24, "enough": 2, "per_prompt": 2, "test_samples": 8, "pass_k": 8,
-          "response_tokens": 48, "temperature": 0.8, "generation_batch_size": 2048, "batch_size": 32,
+ROUNDS = {"rounds": 3, "samples": 8, "max_samples": 32, "enough": 4, "per_prompt": 4, "test_samples": 8, "pass_k": 8,
+          "response_tokens": 48, "temperature": 0.7, "generation_batch_size": 2048, "batch_size": 32,
           "epochs": 3.0, "learning_rate": 5e-5, "tuning": "full", "save_steps": 100000,
           "tensorboard": False}  # fmt: skip
 QUICK_ROUNDS = {"rounds": 1, "samples": 2, "max_samples": 4, "enough": 2, "test_samples": 2, "pass_k": 2,
                 "response_tokens": 24, "generation_batch_size": 24, "batch_size": 8, "epochs": 1.0}  # fmt: skip
 GOAL = 2.0
+MOST = 20  # the largest number in a sum of two
+SHOWN = "2 + 2 = 4. 10 - 3 = 7. 5 + 8 = 13."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -162,23 +165,31 @@ def share_passed(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def make_questions(train: int, *, test: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows {prompt_id, prompt, verifier, sum}, all different, drawn by a fixed seed."""
+    """Rows {prompt_id, prompt, verifier, formula} of two splits, drawn by a fixed seed; no two numbers stand together
+    in both, in whichever order or question."""
     generator = random.Random(0)
-    rows: dict[str, dict[str, Any]] = {}
-    while len(rows) < train + test:
-        a, b, c = (generator.randint(1, 30) for _ in range(3))
-        text, formula, value = generator.choice(
-            [
-                (f"What is {a} + {b}?", f"{a} + {b}", a + b),
-                (f"What is {a + b} - {b}?", f"{a + b} - {b}", a),
-                (f"Tom has {a} apples and buys {b} more. How many apples does he have?", f"{a} + {b}", a + b),
-                (f"Calculate {a} + {b} + {c % 10}.", f"{a} + {b} + {c % 10}", a + b + c % 10),
-            ]
-        )
-        verifier = {"kind": "math", "answer": value}
-        rows[text] = {"prompt": text, "verifier": verifier, "formula": formula}
-    named = [{"prompt_id": f"q{number}", **row} for number, row in enumerate(rows.values())]
-    return named[:train], named[train:]
+    pairs = [(a, b) for a in range(1, MOST + 1) for b in range(1, a + 1)]
+    generator.shuffle(pairs)
+    parted = len(pairs) // 4
+    splits = []
+    for name, count, own in (("test", test, pairs[:parted]), ("train", train, pairs[parted:])):
+        rows = [row for a, b in own for row in list_questions(a, b)]
+        if len(rows) < count:
+            raise SystemExit(f"{name}: {count} questions wanted, there are {len(rows)}")
+        chosen = generator.sample(rows, count)
+        splits.append([{"prompt_id": f"{name}-{number}", **row} for number, row in enumerate(chosen)])
+    return splits[1], splits[0]
+
+
+def list_questions(a: int, b: int) -> list[dict[str, Any]]:
+    """All questions about two numbers, of which a is not the smaller one."""
+    asked = [(f"What is {x} + {y}?", f"{x} + {y}", x + y) for x, y in {(a, b), (b, a)}]
+    asked += [(f"Calculate {x} + {y}.", f"{x} + {y}", x + y) for x, y in {(a, b), (b, a)}]
+    asked += [(f"What is {a + b} - {b}?", f"{a + b} - {b}", a), (f"What is {a + b} - {a}?", f"{a + b} - {a}", b)]
+    return [
+        {"prompt": f"{SHOWN} {text}", "verifier": {"kind": "math", "answer": value}, "formula": formula}
+        for text, formula, value in sorted(set(asked))
+    ]
 
 
 def make_reference(row: dict[str, Any]) -> dict[str, Any]:
