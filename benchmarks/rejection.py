@@ -9,7 +9,7 @@ differences are by question:
 
 - start: the model as it is;
 - sft: on the right answers to `references` of the questions, as many epochs as a round has;
-- rft: three rounds over all training questions, whose right answers it never sees, with the same `references` mixed in.
+- rft: three rounds over all training questions, with the same `references` mixed in; it sees no other right answers.
 
 Beside them sft_all, SFT on as many references as rft learned rows in its last round, at most one a question: what those
 answers would have been worth had somebody written them. The goals, with --check: pass@1 of rft is at least twice the
