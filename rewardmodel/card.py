@@ -13,14 +13,22 @@ KINDS = {
     "sft": "Policy (supervised fine-tuning)",
     "dpo": "Policy (direct preference optimisation)",
     "kto": "Policy (Kahneman-Tversky optimisation)",
+    "rejection": "Policy (rejection-sampling fine-tuning)",
     "ppo": "Policy (proximal policy optimisation)",
     "rloo": "Policy (REINFORCE leave-one-out)",
     "grpo": "Policy (group relative policy optimisation)",
     "online-dpo": "Policy (online direct preference optimisation)",
 }
 ONLINE = ("ppo", "rloo", "grpo", "online-dpo")
-UNITS = {"reward": "pairs", "sft": "rows", "dpo": "pairs", "kto": "rows", **dict.fromkeys(ONLINE, "responses")}
-SOURCES = {"sft": "examples", "kto": "labelled responses", **dict.fromkeys(ONLINE, "prompts")}
+UNITS = {
+    "reward": "pairs",
+    "sft": "rows",
+    "dpo": "pairs",
+    "kto": "rows",
+    "rejection": "rows",
+    **dict.fromkeys(ONLINE, "responses"),
+}
+SOURCES = {"sft": "examples", "kto": "labelled responses", "rejection": "prompts", **dict.fromkeys(ONLINE, "prompts")}
 ROWS = {"this": "this model", "untrained": "untrained", "longer_wins": "the longer response wins"}
 REASONS = {
     "too_long": "too long",
@@ -42,6 +50,11 @@ EXPLANATIONS = {
         "AUC is the probability that a held-out response labelled true has a higher implicit reward, "
         "log(policy / reference) summed over the response, than one labelled false. Intervals are over prompts drawn "
         "again (95 %). The untrained row ranks responses by the reference's own log-probability."
+    ),
+    "rejection": (
+        "pass@1 is the chance that one sampled answer to a held-out prompt passes its verifier; pass@k, that at least "
+        "one of k does (Chen et al. 2021). Intervals are over prompts drawn again (95 %). A verifier sees what it "
+        "checks and nothing else."
     ),
     **dict.fromkeys(
         ONLINE,
@@ -128,6 +141,8 @@ def _render_figures(report: dict[str, Any]) -> str:
         return _render_columns(report, columns=("loss", "perplexity"))
     if report["method"] == "kto":
         return _render_columns(report, columns=("auc",))
+    if report["method"] == "rejection":
+        return _render_columns(report, columns=("pass_at_1", "pass_at_k"))
     if report["method"] in ONLINE:
         return _render_columns(report, columns=("score", "tokens"))
     return (

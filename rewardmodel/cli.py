@@ -1,4 +1,4 @@
-"""The command line: train, run, evaluate, evaluate-policy, score, average, generate, verify.
+"""The command line: train, run, evaluate, evaluate-policy, score, average, generate, verify, advise.
 
 Exit codes: 0 done, 1 failed, 2 bad spec, data or model, 3 another process works on the directory, 4 cancelled.
 The progress bar goes to stderr, results to stdout.
@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -99,6 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
     generate.set_defaults(command=_generate)
 
     _add_verify(commands)
+    _add_advise(commands)
     return parser
 
 
@@ -150,6 +151,19 @@ def _add_verify(commands: Any) -> None:
         help="run model-written code where nothing isolates it: it can read, write and send what you can",
     )  # fmt: skip
     verify.set_defaults(command=_verify)
+
+
+def _add_advise(commands: Any) -> None:
+    advise = commands.add_parser("advise", help="which method fits some data, and why: SFT, RFT or RLHF")
+    advise.add_argument("data", metavar="FILE", type=Path, nargs="+", help="prompts, labelled rows, preferences: JSONL")
+    advise.add_argument("--model", metavar="MODEL", help="try whether thinking aloud helps this policy")
+    advise.add_argument("--trial-prompts", type=int, default=64, metavar="N", help="prompts of that trial")
+    advise.add_argument("--max-new-tokens", type=int, default=256, help="longest answer of that trial")
+    advise.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    advise.add_argument("--threads", type=int, help="CPU threads of torch")
+    advise.add_argument("--seed", type=int, default=0, help="of the draw of rows that verifiers are tried on")
+    advise.add_argument("--json", action="store_true", help="one JSON object on the last line")
+    advise.set_defaults(command=_advise)
 
 
 def _add_report_arguments(command: argparse.ArgumentParser) -> None:
@@ -489,6 +503,34 @@ def _verify(arguments: argparse.Namespace) -> int:
         print(f"{figures['passed']} of {figures['total']} pass ({low:.3f} to {high:.3f})")
         for kind, counts in figures["by_kind"].items():
             print(f"{kind}: {counts['passed']} of {counts['total']}")
+    return 0
+
+
+def _advise(arguments: argparse.Namespace) -> int:
+    if arguments.trial_prompts < 2:
+        raise InputError(f"--trial-prompts: must be at least 2, got {arguments.trial_prompts}")
+    from rewardmodel.advisor import advise
+    from rewardmodel.evidence import collect_evidence, read_project, render_advice, try_thinking_aloud
+    from rewardmodel.progress import Progress
+
+    rows = read_project(arguments.data)
+    trial = None
+    with Progress() as progress:
+        evidence = collect_evidence(rows, seed=arguments.seed, progress=progress)
+        if arguments.model:
+            spec = GenerateSpec(
+                prompts=str(arguments.data[0]),
+                model=arguments.model,
+                max_new_tokens=arguments.max_new_tokens,
+                temperature=0.0,
+                device=arguments.device,
+                threads=arguments.threads,
+            )
+            trial = try_thinking_aloud(
+                rows, spec=spec, n=arguments.trial_prompts, seed=arguments.seed, progress=progress
+            )
+    advice = advise(replace(evidence, trial=trial))
+    print(json.dumps(advice.to_dict(), ensure_ascii=False) if arguments.json else render_advice(advice))
     return 0
 
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NotRequired, TypedDict, TypeVar, Union, get_args, get_origin, get_type_hints
 
-METHODS = ("reward", "sft", "dpo", "kto", "ppo", "rloo", "grpo", "online-dpo", "generate", "score")
+METHODS = ("reward", "sft", "dpo", "kto", "rejection", "ppo", "rloo", "grpo", "online-dpo", "generate", "score")
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 SPLITS = ("train", "validation", "test")
@@ -28,6 +28,7 @@ STRENGTHS = ("0", "1", "2", "3")
 TRACKERS = ("wandb", "mlflow", "trackio")
 LOSS_TYPES = ("sigmoid", "hinge", "ipo", "robust", "apo_zero", "apo_down", "sigmoid_norm", "simpo")
 KL_ESTIMATORS = ("k1", "k2", "k3")
+ATTEMPT_CHOICES = ("shortest", "diverse", "probable", "first")
 SMOOTHED_LOSSES = ("sigmoid", "robust", "sigmoid_norm", "simpo")
 
 # Where nothing is said, by (method, tuning). LoRA takes about ten times the rate of full fine-tuning
@@ -41,6 +42,8 @@ LEARNING_RATES = {
     ("dpo", "full"): 2e-6,
     ("kto", "lora"): 2e-5,
     ("kto", "full"): 2e-6,
+    ("rejection", "lora"): 2e-4,
+    ("rejection", "full"): 2e-5,
     ("ppo", "lora"): 3e-5,
     ("ppo", "full"): 3e-6,
     ("rloo", "lora"): 3e-5,
@@ -397,6 +400,81 @@ class KTOSpec(_ExampleSpec):
     undesirable_weight: float | None = _setting(
         None, above=0, maximum=1000, help="Weight of rows labelled false; unset: balances the two (paper, eq. 8)."
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RejectionSpec(_TrainingSpec):
+    """Train a policy on those of its own responses that a verifier accepts, in rounds.
+
+    Rejection-sampling fine-tuning (Yuan et al. 2023), expert iteration (Singh et al. 2023, "Beyond human data").
+    """
+
+    method: ClassVar[str] = "rejection"
+
+    data: str | dict[str, str] = _setting(  # noqa: RUF009 (a field, as everywhere here)
+        help="A directory with train.jsonl and test.jsonl of rows {prompt, verifier}, or a mapping split -> file."
+    )
+    rounds: int = _setting(3, minimum=1, maximum=100, help="Rounds of sampling, selecting and training.")
+    start_from: str = _setting(
+        "base",
+        choices=("base", "last"),
+        help="What a round trains: base, the model of the beginning (STaR, ReST-EM), or the last round's.",
+    )
+    accumulate: bool = _setting(True, help="A round learns from the attempts of all rounds so far; false: of its own.")
+    samples: int = _setting(4, minimum=1, maximum=1024, help="Attempts a prompt gets at a time.")
+    max_samples: int = _setting(
+        16,
+        minimum=1,
+        maximum=65536,
+        help="Attempts a prompt gets a round at most: hard prompts get more than easy ones.",
+    )
+    enough: int | None = _setting(
+        4, minimum=1, help="Different accepted attempts after which a prompt gets no more; null: all get max_samples."
+    )
+    temperature: float = _setting(1.0, above=0, maximum=10, help="Temperature of the attempts.")
+    top_p: float = _setting(1.0, above=0, maximum=1, help="Sample from the likeliest tokens that hold this mass.")
+    response_tokens: int = _setting(256, minimum=1, help="Longest attempt; what does not end by then is not learned.")
+    max_length: int = _setting(
+        1024, minimum=8, help="Tokens of prompt and response_tokens together; longer prompts are dropped and counted."
+    )
+    generation_batch_size: int = _setting(64, minimum=1, maximum=65536, help="Attempts made at once.")
+    workers: int | None = _setting(None, minimum=1, maximum=1024, help="Processes that verify; unset: one a core.")
+    reward_model: str | None = _setting(None, help="The model of verifiers of kind reward; unset: such are refused.")
+    per_prompt: int = _setting(4, minimum=1, help="Accepted attempts that are learned of one prompt at most.")
+    choice: str = _setting(
+        "shortest",
+        choices=ATTEMPT_CHOICES,
+        help="Which of a prompt's accepted attempts: the shortest, most diverse, most probable, or first.",
+    )
+    balance: bool = _setting(False, help="Let hard, middling and easy prompts give about equally many rows.")
+    too_easy: float = _setting(
+        1.0, above=0, maximum=1, help="Leave out prompts of which a greater share of attempts passed; 1: none."
+    )
+    examples: str | None = _setting(None, help="JSONL file of rows to imitate, learned beside the accepted attempts.")
+    examples_ratio: float = _setting(
+        0.5, above=0, maximum=1000, help="Rows of examples beside each accepted attempt, drawn anew each round."
+    )
+    epochs: float = _setting(2.0, above=0, maximum=1000, help="Passes over what was accepted, a round.")
+    max_steps: int | None = _setting(None, minimum=1, help="Optimizer steps of a round; overrides epochs.")
+    test_prompts: int = _setting(
+        200, minimum=2, maximum=100000, help="Held-out prompts answered before the first and after each round."
+    )
+    test_samples: int = _setting(4, minimum=1, maximum=1024, help="Answers to each of them.")
+    pass_k: int = _setting(4, minimum=1, help="k of pass@k on held-out prompts; at most test_samples.")
+    report_samples: int = _setting(
+        4, minimum=0, maximum=1000, help="Held-out prompts whose answers before and after stand in the report."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_samples < self.samples:
+            raise SpecError(f"max_samples: {self.max_samples} are fewer than samples {self.samples}")
+        if self.pass_k > self.test_samples:
+            raise SpecError(f"pass_k: {self.pass_k} is more than test_samples {self.test_samples}; raise test_samples")
+        if self.response_tokens >= self.max_length:
+            raise SpecError(
+                f"response_tokens: {self.response_tokens} leave no room for a prompt in max_length {self.max_length}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -761,6 +839,7 @@ Spec = Union[  # noqa: UP007 (a runtime alias, read by get_args)
     SFTSpec,
     DPOSpec,
     KTOSpec,
+    RejectionSpec,
     PPOSpec,
     RLOOSpec,
     GRPOSpec,
@@ -960,6 +1039,27 @@ class PromptRow(TypedDict):
 
     prompt_id: str
     prompt: list[Message]
+
+
+class VerifiablePromptRow(TypedDict):
+    """A row of method rejection. verifier: {kind, …}, or the same as JSON text, as snapshots have it."""
+
+    prompt_id: NotRequired[str]
+    prompt: list[Message]
+    verifier: dict[str, Any]
+
+
+class AttemptRow(TypedDict):
+    """A row of attempts.jsonl: one checked response. index counts from 0 within a prompt's attempts of a round."""
+
+    prompt_id: str
+    index: int
+    response: str
+    finish_reason: str
+    n_tokens: int
+    passed: bool
+    score: float
+    reason: str
 
 
 class ResponseRow(TypedDict):

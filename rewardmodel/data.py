@@ -119,6 +119,26 @@ class VerifiableItem(Generic[Verifier]):
 
 
 @dataclass(frozen=True)
+class VerifiablePrompt(Generic[Verifier]):
+    """One prompt to attempt, and what verifies an attempt; `row` is the row as it was read."""
+
+    prompt_id: str
+    prompt: list[Message]
+    verifier: Verifier
+    row: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ProjectRow(Generic[Verifier]):
+    """A row of any kind that a project has: a prompt, perhaps with a right answer and a verifier, or comparisons."""
+
+    prompt: list[Message]
+    answer: str | None
+    verifier: Verifier | None
+    pairs: list[Pair]
+
+
+@dataclass(frozen=True)
 class _Place:
     """Where a value was read, for messages."""
 
@@ -267,15 +287,67 @@ def read_verifiable(path: str | Path, *, parse_verifier: Callable[[Any], Verifie
         place = _Place(file, line)
         prompt = parse_turns(row.get("prompt"), role="user", field="prompt", place=place)
         response = _read_response(row.get("response"), place=place)
-        if row.get("verifier") is None:
-            raise place.fault("verifier", "missing")
-        try:
-            items.append(VerifiableItem(prompt, response, parse_verifier(row["verifier"]), row))
-        except InputError as error:
-            raise place.fault("verifier", str(error)) from None
+        items.append(VerifiableItem(prompt, response, _read_verifier(row, parse=parse_verifier, place=place), row))
     if not items:
         raise DataError(f"{file} holds no rows")
     return items
+
+
+def read_verifiable_prompts(
+    path: str | Path, *, parse_verifier: Callable[[Any], Verifier]
+) -> list[VerifiablePrompt[Verifier]]:
+    """The prompts of a file with their verifiers. Raises DataError for a bad row or verifier, or a repeated id."""
+    file = Path(path)
+    return [
+        VerifiablePrompt(
+            item.prompt_id,
+            item.prompt,
+            _read_verifier(item.row, parse=parse_verifier, place=_Place(file, line)),
+            item.row,
+        )
+        for item, (line, _row) in zip(read_prompts(file), read_rows(file), strict=True)
+    ]
+
+
+def read_project_rows(path: str | Path, *, parse_verifier: Callable[[Any], Verifier]) -> list[ProjectRow[Verifier]]:
+    """The rows of a file: pairs, rankings, examples, labelled responses (a false one is no answer) or prompts, whose
+    right answer may stand in `reference`. Raises DataError for a bad row or an empty file.
+    """
+    file = Path(path)
+    rows = [_parse_project_row(row, place=_Place(file, line), parse=parse_verifier) for line, row in read_rows(file)]
+    if not rows:
+        raise DataError(f"{file} holds no rows")
+    return rows
+
+
+def _parse_project_row(row: dict[str, Any], *, place: _Place, parse: Callable[[Any], Verifier]) -> ProjectRow[Verifier]:
+    if "chosen" in row or "ranks" in row:
+        pairs = _parse_row(row, place=place, margins=None)
+        prompt = pairs[0].prompt if pairs else parse_turns(row.get("prompt"), role="user", field="prompt", place=place)
+        return ProjectRow(prompt, None, None, [pair for pair in pairs if not pair.tied])
+    verifier = _read_verifier(row, parse=parse, place=place) if row.get("verifier") else None
+    if {"messages", "completion", "response"} & row.keys():
+        example = _parse_example(row, place=place)
+        answer = text_of([example.messages[turn] for turn in example.learned])
+        return ProjectRow(example.prompt, None if row.get("label") is False else answer, verifier, [])
+    prompt = parse_turns(row.get("prompt"), role="user", field="prompt", place=place)
+    reference = row.get("reference")
+    if reference is not None and not isinstance(reference, str):
+        raise place.fault("reference", f"expected a string, found {_show(reference)}")
+    return ProjectRow(prompt, reference, verifier, [])
+
+
+def _read_verifier(row: dict[str, Any], *, parse: Callable[[Any], Verifier], place: _Place) -> Verifier:
+    """The verifier of a row: a mapping, or one as JSON text, since snapshots keep it so."""
+    said = row.get("verifier")
+    if said is None or said == "":
+        raise place.fault("verifier", "missing")
+    try:
+        return parse(json.loads(said) if isinstance(said, str) else said)
+    except json.JSONDecodeError as error:
+        raise place.fault("verifier", f"is text, but not JSON: {error}") from None
+    except InputError as error:
+        raise place.fault("verifier", str(error)) from None
 
 
 def _read_response(value: Any, *, place: _Place) -> str:

@@ -38,7 +38,7 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """One response to make: which prompt (by position), which of its n, and the prompt's token ids."""
 
     prompt: int
@@ -109,7 +109,7 @@ def generate_responses(
     progress.start(phase, total=len(batches))
     made: list[Response] = []
     for number, batch in enumerate(batches):
-        made += _generate_batch(
+        made += generate_batch(
             model, tokenizer=tokenizer, batch=batch, number=number, sampling=sampling, compute=compute
         )
         progress.advance(number + 1)
@@ -157,7 +157,7 @@ def _generate_missing(
             yield number + 1, len(batches), {}
             continue
         began = time.monotonic()
-        made = _generate_batch(
+        made = generate_batch(
             model, tokenizer=tokenizer, batch=batch, number=number, sampling=sampling, compute=compute
         )
         speed = sum(response.n_tokens for response in made) / max(time.monotonic() - began, 1e-9)
@@ -168,7 +168,7 @@ def _generate_missing(
 
 def _plan_batches(
     model: Any, *, tokenizer: Any, prompts: Sequence[Sequence[Message]], sampling: Sampling
-) -> list[list[_Job]]:
+) -> list[list[Job]]:
     """Every response to make, in batches of prompts of like length."""
     encoded = [tuple(encode_prompt(tokenizer, messages=messages)) for messages in prompts]
     limit = read_positions(model)
@@ -179,13 +179,14 @@ def _plan_batches(
                 f"the {limit} the model holds; shorten the prompt or lower max_new_tokens"
             )
     order = sorted(range(len(encoded)), key=lambda i: (len(encoded[i]), i))
-    jobs = [_Job(i, index, encoded[i]) for i in order for index in range(sampling.n)]
+    jobs = [Job(i, index, encoded[i]) for i in order for index in range(sampling.n)]
     return [jobs[i : i + sampling.batch_size] for i in range(0, len(jobs), sampling.batch_size)]
 
 
-def _generate_batch(
-    model: Any, *, tokenizer: Any, batch: list[_Job], number: int, sampling: Sampling, compute: Compute
+def generate_batch(
+    model: Any, *, tokenizer: Any, batch: list[Job], number: int, sampling: Sampling, compute: Compute
 ) -> list[Response]:
+    """The responses of some jobs, in their order; they follow from the batch, `number` and the sampling's seed."""
     longest = max(len(job.ids) for job in batch)
     pad_id = tokenizer.pad_token_id
     # Prompts are padded on the left, so that every response begins at the same position.
@@ -228,7 +229,7 @@ def _configure(sampling: Sampling, *, pad_id: int, stops: list[int]) -> Generati
     )
 
 
-def _read_response(job: _Job, *, new: list[int], tokenizer: Any, stops: list[int]) -> Response:
+def _read_response(job: Job, *, new: list[int], tokenizer: Any, stops: list[int]) -> Response:
     end = next((i for i, token in enumerate(new) if token in stops), None)
     n_tokens = len(new) if end is None else end + 1
     text = tokenizer.decode(new[:end], skip_special_tokens=True)

@@ -18,6 +18,7 @@ from rewardmodel.contract import (
     InputError,
     KTOSpec,
     OnlineSpec,
+    RejectionSpec,
     RewardSpec,
     ScoreSpec,
     SFTSpec,
@@ -91,7 +92,7 @@ def _take_part(run: RunDir) -> str:
 def _carry_out(run: RunDir, *, progress: Progress) -> dict[str, Any]:
     progress.start("starting")
     spec = resolve_paths(parse_spec(run.read_spec()), base=run.path)
-    if current_ranks().several and isinstance(spec, GenerateSpec | ScoreSpec):
+    if current_ranks().several and isinstance(spec, GenerateSpec | ScoreSpec | RejectionSpec):
         raise InputError(f"method {spec.method} runs in one process; start it without accelerate launch")
     # TRL and transformers rename settings in every release; the old names are the ones both our versions know.
     warnings.simplefilter("ignore", FutureWarning)
@@ -117,6 +118,10 @@ def _carry_out(run: RunDir, *, progress: Progress) -> dict[str, Any]:
         from rewardmodel.train.kto import run_kto
 
         return run_kto(spec, run=run, progress=progress)
+    if isinstance(spec, RejectionSpec):
+        from rewardmodel.train.rejection import run_rejection
+
+        return run_rejection(spec, run=run, progress=progress)
     if isinstance(spec, OnlineSpec):
         from rewardmodel.train.ppo import run_ppo
 
@@ -138,7 +143,9 @@ def resolve_paths(spec: Spec, *, base: Path) -> Spec:
             if getattr(spec, name) is not None:
                 changes[name] = _resolve_model_path(getattr(spec, name), base=base)
         changes["rewards"] = tuple(_resolve_term(term, base=base) for term in spec.rewards)
-    for name in ("data", "prompts"):
+    if isinstance(spec, RejectionSpec) and spec.reward_model is not None:
+        changes["reward_model"] = _resolve_model_path(spec.reward_model, base=base)
+    for name in ("data", "prompts", "examples"):
         value = getattr(spec, name, None)
         if isinstance(value, Mapping):
             changes[name] = {split: str(base / file) for split, file in value.items()}

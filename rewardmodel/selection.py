@@ -14,7 +14,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-CHOICES = ("shortest", "diverse", "probable", "first")
+from rewardmodel.contract import ATTEMPT_CHOICES as CHOICES
+
 BANDS = ((0.0, 1 / 3), (1 / 3, 2 / 3), (2 / 3, 1.0))
 """Hard, middling and easy: prompts by the share of their attempts that passed, above the first bound to the second."""
 

@@ -34,7 +34,13 @@ State = Run.State
 ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 RATINGS = "ratings"
 """A format of snapshots, and the loss of reward models that trains on it."""
-TRAINED_ON = {"reward": "trl-preference", "sft": "sft", "dpo": "trl-preference", "kto": "trl-unpaired"}
+TRAINED_ON = {
+    "reward": "trl-preference",
+    "sft": "sft",
+    "dpo": "trl-preference",
+    "kto": "trl-unpaired",
+    "rejection": "prompts",
+}
 """The format of the snapshots that each training method learns from."""
 PROMPT_LIMIT = 1_000_000
 OWN_SETTINGS = {"generate": ("prompt_count", "mix", "split"), "score": (), **dict.fromkeys(TRAINED_ON, ())}

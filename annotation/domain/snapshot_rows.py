@@ -181,12 +181,13 @@ def annotation_rows(ranking: Ranking, *, tally: Tally) -> Iterator[Row]:
 
 
 def prompt_row(prompt: Prompt) -> Row:
-    """A prompt-only row; metadata travels as JSON text, since its shape differs from prompt to prompt."""
+    """A prompt-only row; verifier and metadata travel as JSON text: their shape differs from prompt to prompt."""
     return {
         "prompt": prompt.messages,
         "prompt_id": prompt.pk,
         "external_id": prompt.external_id,
         "reference": prompt.reference,
+        "verifier": None if prompt.verifier is None else _as_json(prompt.verifier),
         "metadata": _as_json(prompt.metadata),
     }
 

@@ -95,6 +95,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("prompt_id", pa.int64()),
             ("external_id", pa.string()),
             ("reference", pa.string()),
+            ("verifier", pa.string()),
             ("metadata", pa.string()),
         ]
     ),

@@ -31,6 +31,14 @@ LABELS = {
     "n": _("Responses a prompt"),
     "max_new_tokens": _("Longest response, tokens"),
     "temperature": _("Temperature"),
+    "rounds": _("Rounds"),
+    "samples": _("Attempts at a time"),
+    "max_samples": _("Attempts a prompt at most"),
+    "enough": _("Enough accepted attempts"),
+    "per_prompt": _("Learned of one prompt at most"),
+    "choice": _("Which accepted attempts"),
+    "start_from": _("Each round trains"),
+    "response_tokens": _("Longest response, tokens"),
     "top_p": _("Top-p"),
 }
 

@@ -24,6 +24,7 @@ class Run(models.Model):
         SFT = "sft", _("SFT")
         DPO = "dpo", _("DPO")
         KTO = "kto", _("KTO")
+        REJECTION = "rejection", _("rejection sampling")
         GENERATE = "generate", _("generation")
         SCORE = "score", _("scoring")
 
@@ -64,7 +65,8 @@ class Run(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["project", "number"], name="run_number_once_a_project"),
             models.CheckConstraint(
-                condition=Q(method__in=["reward", "sft", "dpo", "kto", "generate", "score"]), name="run_method_known"
+                condition=Q(method__in=["reward", "sft", "dpo", "kto", "rejection", "generate", "score"]),
+                name="run_method_known",
             ),
             models.CheckConstraint(
                 condition=Q(state__in=["queued", "running", "succeeded", "failed", "cancelled"]),

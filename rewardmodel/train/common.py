@@ -16,7 +16,17 @@ from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, Trai
 
 from rewardmodel.chat import EncodedPair, EncodedSplit, encode_split
 from rewardmodel.compute import Compute, describe_machine, list_versions
-from rewardmodel.contract import TIE_LOSSES, DPOSpec, InputError, KTOSpec, OnlineSpec, RewardSpec, SFTSpec, spec_to_dict
+from rewardmodel.contract import (
+    TIE_LOSSES,
+    DPOSpec,
+    InputError,
+    KTOSpec,
+    OnlineSpec,
+    RejectionSpec,
+    RewardSpec,
+    SFTSpec,
+    spec_to_dict,
+)
 from rewardmodel.data import DataError, Judgements, find_splits, hash_file, read_judgements, read_manifest
 from rewardmodel.evaluate import count_shared_prompts, longer_wins
 from rewardmodel.models import ModelError, read_positions
@@ -35,7 +45,7 @@ MANIFEST = "manifest.json"
 EVAL_STEPS, EVALUATIONS = 100, 10
 
 ValidatedSpec = RewardSpec | SFTSpec | DPOSpec | KTOSpec
-TrainingSpec = ValidatedSpec | OnlineSpec
+TrainingSpec = ValidatedSpec | RejectionSpec | OnlineSpec
 
 
 class Measure(Protocol):

@@ -104,7 +104,7 @@ def run_sft(spec: SFTSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
         return {"log_probs": log_probs.tolist(), "prompts": prompts, "texts": texts}
 
     target = run.outputs / "model"
-    before, best_step, estimate = _train(
+    before, best_step, estimate = train_on_rows(
         spec,
         base=base,
         tokenizer=tokenizer,
@@ -139,7 +139,7 @@ def run_sft(spec: SFTSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
     return report
 
 
-def _train(
+def train_on_rows(
     spec: SFTSpec,
     *,
     base: Path,

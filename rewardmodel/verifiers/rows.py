@@ -5,6 +5,7 @@ Everything is read and every verifier checked before the first response is; verd
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -40,9 +41,11 @@ def verify_items(
     *,
     permissions: Permissions = NOTHING,
     workers: int | None = None,
+    pool: WorkerPool | None = None,
     progress: Progress | None = None,
 ) -> list[Verdict]:
-    """A verdict an item, in their order. workers: how many processes check; by default one a core.
+    """A verdict an item, in their order. workers: how many processes check; by default one a core. pool: processes to
+    use, which stay, in place of new ones.
 
     Raises InputError for a reward model that is none, and where code can be isolated by nothing.
     """
@@ -55,7 +58,7 @@ def verify_items(
     verdicts = _check_by_model(items, places=by_model, model=permissions.reward_model or "")
     progress.advance(len(verdicts))
     size = max(1, min(workers or os.cpu_count() or 1, len(by_worker)))
-    with WorkerPool(size) as pool, ThreadPoolExecutor(size) as threads:
+    with contextlib.nullcontext(pool) if pool else WorkerPool(size) as pool, ThreadPoolExecutor(size) as threads:
         waiting = {
             threads.submit(verify, item.prompt, item.response, item.verifier, permissions=permissions, pool=pool): place
             for place, item in ((place, items[place]) for place in by_worker)

@@ -126,7 +126,7 @@ def test_a_loss_of_ratings_trains_on_ratings_and_no_other_does(project, snapshot
     assert {one.format for one in offered} == {"trl-preference", "ratings"}
 
 
-@pytest.mark.parametrize(("method", "format"), [("sft", "sft"), ("kto", "trl-unpaired")])
+@pytest.mark.parametrize(("method", "format"), [("sft", "sft"), ("kto", "trl-unpaired"), ("rejection", "prompts")])
 def test_sft_and_kto_train_on_snapshots_of_their_own_format_and_make_policies(project, snapshot, method, format):
     split = snapshot.manifest["split"]
     own = freeze_snapshot(

@@ -10,7 +10,11 @@ from rewardmodel.contract import METHODS, RewardSpec, SFTSpec, SpecError, descri
     ("mapping", "message"),
     [
         ([], "a spec is a mapping of settings, not list"),
-        ({}, "method: unknown 'None': known are reward, sft, dpo, kto, ppo, rloo, grpo, online-dpo, generate, score"),
+        (
+            {},
+            "method: unknown 'None': known are reward, sft, dpo, kto, rejection, ppo, rloo, grpo, online-dpo, "
+            "generate, score",
+        ),
         ({"method": "rewrd"}, "method: unknown 'rewrd': did you mean 'reward'?"),
         (
             {"method": "reward", "data": "d", "epoch": 1},

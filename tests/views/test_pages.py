@@ -324,6 +324,29 @@ def test_the_page_of_a_kto_run_shows_its_area_beside_the_baselines(world: World,
     assert "AUC 71.0 %" in client.get(url(world, "run_list")).content.decode()
 
 
+def test_the_page_of_a_rejection_run_shows_pass_at_k_of_every_round(world: World, finished: Run) -> None:
+    start = {"n": 80, "n_prompts": 20, "pass_at_1": 0.1, "interval": [0.05, 0.15], "k": 4, "pass_at_k": 0.3}
+    end = start | {"pass_at_1": 0.4, "interval": [0.31, 0.49], "pass_at_k": 0.6}
+    rounds = [{"round": 1, "attempts": 160, "acceptance": 0.125, "rows": 37, **end}]
+    report = {"method": "rejection", "heldout": end, "baselines": {"untrained": start}, "rounds": rounds}
+    Run.objects.filter(pk=finished.pk).update(method="rejection", report=report)
+    client = world.client("engineer")
+    body = client.get(url(world, "run_detail", number=1)).content.decode()
+    for said in (
+        "of 80 sampled answers to 20 held-out prompts pass their verifier.",
+        "95 % interval over prompts 31.0 % – 49.0 %; before: 10.0 %",
+        "pass@4",
+        ">160<",
+        ">12.5 %<",
+        ">37<",
+    ):
+        assert said in body
+    assert "pass@1 40.0 %" in client.get(url(world, "run_list")).content.decode()
+    form = client.get(url(world, "run_new"), {"method": "rejection"}).content.decode()
+    assert 'name="max_samples"' in form
+    assert "a verifier accepts" in form
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [
