@@ -186,8 +186,8 @@ def test_a_run_that_died_in_a_round_ends_as_it_would_have(
     assert lost == 0 if where == "training" else 0 < lost <= 16
 
 
-def test_a_cancelled_run_stops_after_a_batch_and_goes_on(
-    rejection_run: RunDir, make_rejection: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_cancelled_run_stops_after_its_batch(
+    make_rejection: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = RunDir(tmp_path / "run").create(make_rejection())
     observe = rejection.observe
@@ -200,8 +200,6 @@ def test_a_cancelled_run_stops_after_a_batch_and_goes_on(
         patch.setattr(rejection, "observe", cancel)
         assert run_job(run, show=False) == "cancelled"
     assert len(attempts_of(run, 1)) == 16
-    assert run_job(run, show=False) == "succeeded"
-    assert made(run) == made(rejection_run)
 
 
 def test_examples_are_mixed_in_and_the_last_policy_can_be_trained_on(make_rejection: MakeSpec, tmp_path: Path) -> None:
