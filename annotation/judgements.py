@@ -20,8 +20,8 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from django.db.models import Exists, F, IntegerField, Min, OuterRef, Q, QuerySet, TextField, Value
-from django.db.models.functions import Cast, Concat, Left
+from django.db.models import Exists, F, Func, Min, OuterRef, Q, QuerySet, TextField, Value
+from django.db.models.functions import Cast, Concat
 
 from annotation.models import Guidelines, Membership, Project, Ranking, Response, Slate, SlateResponse
 from annotation.statistics.comparisons import TASKS, UNDISTINGUISHED
@@ -46,9 +46,11 @@ ITEM_NAMES: dict[By, F | Concat] = {
 }
 """What names a response's item: whoever made it, or itself."""
 
+TRUE = ("1", "true")
+"""What a true value is as a text, by SQLite and by PostgreSQL."""
 COLUMNS = (
     "pk", "slate_id", "annotator_id", "guidelines_id", "task", "is_all_bad", "strength", "said_at", "tiers_text",
-    "order_text",
+    "order_text", "supersedes_id",
 )  # fmt: skip
 
 
@@ -121,6 +123,18 @@ class Ratings:
     value: Array
 
 
+class ToTheSecond(Func):
+    """A time in UTC as numpy takes it: a text in SQLite, as it stands there; seconds since 1970 in PostgreSQL, where
+    making a text of it takes longer."""
+
+    template = "SUBSTR(%(expressions)s, 1, 19)"
+    output_field = TextField()  # it passes through no function of Django's
+
+    def as_postgresql(self, compiler: Any, connection: Any) -> Any:
+        """The same for PostgreSQL."""
+        return self.as_sql(compiler, connection, template="CAST(FLOOR(EXTRACT(EPOCH FROM %(expressions)s)) AS bigint)")
+
+
 class JudgementStream:
     """A project's current judgements in chunks, slate by slate, in ascending order of slates and judgements.
 
@@ -142,7 +156,7 @@ class JudgementStream:
     ) -> None:
         self.project, self.newest_slates, self.by = project, newest_slates, by
         self.chunk_size, self.with_items = chunk_size, with_items
-        self.rankings = current_rankings() if rankings is None else rankings
+        self.rankings = Ranking.objects.all() if rankings is None else rankings
         self._criteria: dict[str, int] = {}
 
     @property
@@ -168,21 +182,27 @@ class JudgementStream:
         return join(list(self))
 
     def _rows(self) -> Iterator[tuple[Rows, Slates]]:
-        """Chunks of rankings, each with the prompt and the criterion of its slates."""
+        """Chunks of rankings, each with the prompt and the criterion of its slates.
+
+        Superseded ones are left out here: PostgreSQL would look for their amendments among all rankings in every query.
+        """
         rankings = self.rankings.annotate(
             tiers_text=Cast("tiers", TextField()),
             order_text=Cast("presented_order", TextField()),
-            said_at=Left(Cast("created_at", TextField()), 19),
-            is_all_bad=Cast("all_bad", IntegerField()),
+            said_at=ToTheSecond("created_at"),
+            is_all_bad=Cast("all_bad", TextField()),  # as a text it passes through no function of Django's
         ).values_list(*COLUMNS)
         for slates in _chunks(self._slates(), size=SLATES):
             about = {pk: (prompt, self._code_of(criterion)) for pk, prompt, criterion in slates}
             first, last = slates[0][0], slates[-1][0]
             is_dense = last - first < 2 * len(slates)  # few of other projects between: leaving those out is cheaper
             within = Q(slate__gte=first, slate__lte=last) if is_dense else Q(slate__in=list(about))
+            amendments = Ranking.objects.filter(within, supersedes__isnull=False).order_by()
+            superseded = set(amendments.values_list("supersedes_id", flat=True))
             found = rankings.filter(within).order_by("slate_id", "pk").iterator(chunk_size=self.chunk_size)
             for rows in _chunks(found, size=self.chunk_size):
-                if own := [row for row in rows if row[1] in about]:
+                superseded.update(row[-1] for row in rows)  # an amendment made meanwhile
+                if own := [row for row in rows if row[1] in about and row[0] not in superseded]:
                     yield own, about
 
     def _slates(self) -> Iterable[tuple[int, int, str]]:
@@ -211,7 +231,7 @@ class JudgementStream:
     def _read(
         self, rows: Rows, *, slates: Slates, kind_of: dict[int, int], version_of: dict[int | None, int]
     ) -> Judgements:
-        pk, slate, annotator, guidelines, task, all_bad, strength, said_at, tiers, order = zip(*rows, strict=True)
+        pk, slate, annotator, guidelines, task, all_bad, strength, said_at, tiers, order, _old = zip(*rows, strict=True)
         responses, placed, positions = _read_places(tiers, orders=order)
         prompt, criterion = np.array([slates[key] for key in slate], dtype=np.int64).T
         task_code = {name: code for code, name in enumerate(TASKS)}
@@ -225,7 +245,7 @@ class JudgementStream:
             guidelines=np.array([version_of[key] for key in guidelines], dtype=np.int32),
             task=np.array([task_code[name] for name in task], dtype=np.int8),
             created=np.array(said_at, dtype="datetime64[s]"),
-            all_bad=np.array(all_bad, dtype=bool),
+            all_bad=np.isin(np.array(all_bad), TRUE),
             strength=np.array([-1 if degree is None else abs(degree) for degree in strength], dtype=np.int8),
             responses=responses,
             items=self._items_of(responses),

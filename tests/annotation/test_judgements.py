@@ -245,7 +245,7 @@ def test_queries_do_not_grow_with_the_judgements():
             compare(read(project))
         return len(queries)
 
-    assert count_queries() == count_queries() == 5
+    assert count_queries() == count_queries() == 6
 
 
 def test_days_are_utc():
