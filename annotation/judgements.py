@@ -199,11 +199,21 @@ class JudgementStream:
             within = Q(slate__gte=first, slate__lte=last) if is_dense else Q(slate__in=list(about))
             amendments = Ranking.objects.filter(within, supersedes__isnull=False).order_by()
             superseded = set(amendments.values_list("supersedes_id", flat=True))
-            found = rankings.filter(within).order_by("slate_id", "pk").iterator(chunk_size=self.chunk_size)
-            for rows in _chunks(found, size=self.chunk_size):
+            for rows in self._pages(rankings.filter(within).order_by("slate_id", "pk")):
                 superseded.update(row[-1] for row in rows)  # an amendment made meanwhile
                 if own := [row for row in rows if row[1] in about and row[0] not in superseded]:
                     yield own, about
+
+    def _pages(self, rankings: QuerySet[Ranking, tuple[Any, ...]]) -> Iterator[Rows]:
+        """Rows by slate and id, so many at a time, each page from where the last one ended: PostgreSQL's cursors, which
+        would hold as little, take a fifth longer."""
+        later = Q()
+        while rows := list(rankings.filter(later)[: self.chunk_size]):
+            yield rows
+            if len(rows) < self.chunk_size:
+                return
+            slate, pk = rows[-1][1], rows[-1][0]
+            later = Q(slate__gt=slate) | Q(slate=slate, pk__gt=pk)
 
     def _slates(self) -> Iterable[tuple[int, int, str]]:
         """Id, prompt and criterion of each slate, in ascending order."""
