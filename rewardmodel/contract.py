@@ -79,21 +79,18 @@ def setting(
     return field(default=default, metadata=metadata)
 
 
-_setting = setting  # the fields of this module
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Spec:
     """What every method shares: where it computes, and the check of every field."""
 
     method: ClassVar[str]
 
-    seed: int = _setting(0, minimum=0, maximum=2**31 - 1, help="Seed of everything random in the run.")
-    device: str = _setting("auto", choices=("auto", "cpu", "cuda"), help="auto: cuda where there is one.")
-    precision: str = _setting(
+    seed: int = setting(0, minimum=0, maximum=2**31 - 1, help="Seed of everything random in the run.")
+    device: str = setting("auto", choices=("auto", "cpu", "cuda"), help="auto: cuda where there is one.")
+    precision: str = setting(
         "auto", choices=("auto", "fp32", "bf16"), help="auto: bf16 where the device computes it in hardware."
     )
-    threads: int | None = _setting(None, minimum=1, maximum=1024, help="CPU threads of torch; unset: torch decides.")
+    threads: int | None = setting(None, minimum=1, maximum=1024, help="CPU threads of torch; unset: torch decides.")
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -103,31 +100,31 @@ class _Spec:
 class _TrainingSpec(_Spec):
     """What all trainings share."""
 
-    model: str = _setting(EMBEDDED_MODEL, help=f"{EMBEDDED_MODEL}, a directory, or a hub id.")
-    data: str | dict[str, str] = _setting(  # noqa: RUF009 (a field, as everywhere here)
+    model: str = setting(EMBEDDED_MODEL, help=f"{EMBEDDED_MODEL}, a directory, or a hub id.")
+    data: str | dict[str, str] = setting(  # noqa: RUF009 (a field, as everywhere here)
         help="A directory with train.jsonl, test.jsonl and perhaps validation.jsonl, or a mapping split -> file."
     )
-    tuning: str = _setting("lora", choices=("lora", "full"), help="lora trains adapters, merged at the end.")
-    lora_rank: int = _setting(16, minimum=1, maximum=1024, help="Rank of the LoRA matrices.")
-    lora_alpha: int = _setting(32, minimum=1, maximum=4096, help="LoRA scale: updates are multiplied by alpha/rank.")
-    learning_rate: float | None = _setting(
+    tuning: str = setting("lora", choices=("lora", "full"), help="lora trains adapters, merged at the end.")
+    lora_rank: int = setting(16, minimum=1, maximum=1024, help="Rank of the LoRA matrices.")
+    lora_alpha: int = setting(32, minimum=1, maximum=4096, help="LoRA scale: updates are multiplied by alpha/rank.")
+    learning_rate: float | None = setting(
         None, above=0, maximum=1, help="Peak learning rate; unset: a default of the method and tuning."
     )
-    epochs: float = _setting(1.0, above=0, maximum=1000, help="Passes over the training rows.")
-    max_steps: int | None = _setting(None, minimum=1, help="Optimizer steps; overrides epochs.")
-    batch_size: int = _setting(8, minimum=1, maximum=4096, help="Rows of a step.")
-    gradient_accumulation: int = _setting(1, minimum=1, maximum=4096, help="Batches to an optimizer step.")
-    max_length: int = _setting(
+    epochs: float = setting(1.0, above=0, maximum=1000, help="Passes over the training rows.")
+    max_steps: int | None = setting(None, minimum=1, help="Optimizer steps; overrides epochs.")
+    batch_size: int = setting(8, minimum=1, maximum=4096, help="Rows of a step.")
+    gradient_accumulation: int = setting(1, minimum=1, maximum=4096, help="Batches to an optimizer step.")
+    max_length: int = setting(
         1024, minimum=8, help="Tokens of prompt and response together; what is longer is dropped and counted."
     )
-    save_steps: int = _setting(100, minimum=1, help="Optimizer steps between checkpoints.")
-    logging_steps: int = _setting(5, minimum=1, help="Optimizer steps between rows of metrics.jsonl.")
-    warmup_ratio: float = _setting(0.05, minimum=0, maximum=1, help="Share of the steps that warm up.")
-    tensorboard: bool = _setting(True, help="Write TensorBoard events into the run directory.")
-    trackers: str | tuple[str, ...] = _setting(
+    save_steps: int = setting(100, minimum=1, help="Optimizer steps between checkpoints.")
+    logging_steps: int = setting(5, minimum=1, help="Optimizer steps between rows of metrics.jsonl.")
+    warmup_ratio: float = setting(0.05, minimum=0, maximum=1, help="Share of the steps that warm up.")
+    tensorboard: bool = setting(True, help="Write TensorBoard events into the run directory.")
+    trackers: str | tuple[str, ...] = setting(
         (), help=f"Trackers beside TensorBoard, by name: {', '.join(TRACKERS)}; a list, or words with commas."
     )
-    snapshot_sha256: str | None = _setting(None, help="Hash of the snapshot the data came from, for provenance.")
+    snapshot_sha256: str | None = setting(None, help="Hash of the snapshot the data came from, for provenance.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -142,13 +139,13 @@ class _TrainingSpec(_Spec):
 class _ValidatedSpec(_TrainingSpec):
     """What trainings that watch the validation split share; the test split is never looked at before the end."""
 
-    eval_steps: int | None = _setting(
+    eval_steps: int | None = setting(
         None,
         minimum=1,
         help="Optimizer steps between figures on the validation split, where there is one; unset: 100, or a tenth of "
         "a longer run.",
     )
-    early_stopping_patience: int | None = _setting(
+    early_stopping_patience: int | None = setting(
         None,
         minimum=1,
         help="Stop after so many validation losses without a better one, and keep the best weights; unset: never.",
@@ -159,38 +156,38 @@ class _ValidatedSpec(_TrainingSpec):
 class _LoopSpec(_ValidatedSpec):
     """What our own loop over groups of responses can do, for reward models and DPO."""
 
-    batch_size: int = _setting(
+    batch_size: int = setting(
         8,
         minimum=1,
         maximum=4096,
         help="Pairs of a step, on all devices together; gradient_accumulation multiplies them.",
     )
-    pair_weights: str = _setting(
+    pair_weights: str = setting(
         "rows", choices=("rows", "equal"), help="rows: the data's weights (a ranking weighs 1); equal: every pair 1."
     )
-    batch_tokens: int | None = _setting(
+    batch_tokens: int | None = setting(
         None, minimum=8, help="Tokens read at once; a step of more is read in parts. Unset: from the device's memory."
     )
-    step_tokens: int | None = _setting(
+    step_tokens: int | None = setting(
         None, minimum=8, help="Tokens of an optimizer step, in place of batch_size: steps of equal work."
     )
-    packing: str = _setting(
+    packing: str = setting(
         "auto",
         choices=("auto", "packed", "padded"),
         help="packed: all responses in one row without padding, shared prompts read once; auto: on a GPU in bf16.",
     )
-    weights_dtype: str = _setting(
+    weights_dtype: str = setting(
         "auto",
         choices=("auto", "fp32", "mixed", "bf16"),
         help="mixed: bf16 weights, fp32 masters in the optimizer; auto: mixed for full tuning on a GPU in bf16.",
     )
-    compile: str = _setting(
+    compile: str = setting(
         "auto", choices=("auto", "on", "off"), help="Compile the repeated block; auto: on a GPU, where it pays back."
     )
-    activation_checkpointing: bool = _setting(
+    activation_checkpointing: bool = setting(
         False, help="Compute activations again in the backward pass: less memory, about a third more time."
     )
-    sharding: str = _setting(
+    sharding: str = setting(
         "auto",
         choices=("auto", "none", "full"),
         help="full: several processes divide weights and optimizer (FSDP2); auto: where accelerate says so.",
@@ -208,54 +205,54 @@ class RewardSpec(_LoopSpec):
 
     method: ClassVar[str] = "reward"
 
-    tuning: str = _setting(
+    tuning: str = setting(
         "lora",
         choices=("lora", "full", "head"),
         help="lora trains adapters, merged at the end; head fits the linear head alone, on states read once.",
     )
-    head_prior: float | None = _setting(
+    head_prior: float | None = setting(
         None, above=0, maximum=1e9, help="Precision of tuning head's Gaussian prior; unset: the likeliest, by evidence."
     )
-    laplace: str = _setting(
+    laplace: str = setting(
         "auto",
         choices=("auto", "on", "off"),
         help="Keep the Gaussian posterior of the head, for the std of scores; auto: with tuning head.",
     )
-    ensemble: int | None = _setting(
+    ensemble: int | None = setting(
         None,
         minimum=2,
         maximum=1000,
         help="Heads on resampled prompts, whose spread is the std of scores (tuning head).",
     )
-    loss: str = _setting(
+    loss: str = setting(
         "bradley-terry",
         choices=REWARD_LOSSES,
         help="All pairs of a prompt's responses; davidson and rao-kupper use ties; plackett-luce needs strict orders; "
         "ratings learns named scales from rated responses.",
     )
-    tie_strength: float | None = _setting(
+    tie_strength: float | None = setting(
         None, minimum=0, maximum=1000, help="Tie parameter of davidson or rao-kupper; unset: from the share of ties."
     )
-    label_smoothing: float = _setting(
+    label_smoothing: float = setting(
         0.0, minimum=0, maximum=0.5, help="Probability that a judgement is the wrong way round (conservative BT)."
     )
-    margins: dict[str, float] | None = _setting(  # noqa: RUF009 (a field, as everywhere here)
+    margins: dict[str, float] | None = setting(  # noqa: RUF009 (a field, as everywhere here)
         None, help="Table strength -> lead that the better response should have, as {1: 0, 2: 0.5, 3: 1}; unset: none."
     )
-    attribute_weights: dict[str, float] | None = _setting(  # noqa: RUF009 (a field, as everywhere here)
+    attribute_weights: dict[str, float] | None = setting(  # noqa: RUF009 (a field, as everywhere here)
         None,
         help="Of loss ratings: scale -> its weight in the score, as {helpfulness: 1, verbosity: -0.5}; unset: equal.",
     )
-    length_penalty: float | None = _setting(
+    length_penalty: float | None = setting(
         None, minimum=0, help="Weight of the squared correlation of reward and length within pairs (after ODIN, 2024)."
     )
-    text_weight: float = _setting(
+    text_weight: float = setting(
         0.0,
         minimum=0,
         maximum=100,
         help="Weight of the language model's own loss on better responses, a token (GRM, Yang et al. 2024).",
     )
-    center_rewards_coefficient: float | None = _setting(
+    center_rewards_coefficient: float | None = setting(
         None,
         minimum=0,
         help="Weight of (r_chosen + r_rejected)^2, which keeps rewards near 0 (Eisenstein et al. 2023).",
@@ -305,28 +302,28 @@ class DPOSpec(_LoopSpec):
 
     method: ClassVar[str] = "dpo"
 
-    beta: float | None = _setting(
+    beta: float | None = setting(
         None, above=0, maximum=100, help="Strength of the pull towards the reference; unset: 0.1, for simpo 2."
     )
-    loss_type: str = _setting(
+    loss_type: str = setting(
         "sigmoid", choices=LOSS_TYPES, help="sigmoid is the loss of the DPO paper; simpo needs no reference."
     )
-    label_smoothing: float | None = _setting(
+    label_smoothing: float | None = setting(
         None,
         minimum=0,
         maximum=0.49,
         help="Probability that a judgement is the wrong way round; unset: 0.1 for robust, else 0.",
     )
-    target_margin: float | None = _setting(
+    target_margin: float | None = setting(
         None, minimum=0, maximum=100, help="The lead that simpo asks for, in beta x nats a token; unset: 1."
     )
-    length_control: float = _setting(
+    length_control: float = setting(
         0.0,
         minimum=0,
         maximum=1,
         help="What a token more explains of a preference (alpha of R-DPO); 0: nothing.",
     )
-    report_samples: int = _setting(
+    report_samples: int = setting(
         4, minimum=0, maximum=1000, help="Held-out prompts answered before and after, for the report."
     )
 
@@ -350,16 +347,16 @@ class DPOSpec(_LoopSpec):
 class _ExampleSpec(_ValidatedSpec):
     """What trainings on single responses share."""
 
-    batch_size: int = _setting(
+    batch_size: int = setting(
         8,
         minimum=1,
         maximum=4096,
         help="Rows that each device reads at once; gradient_accumulation such readings make a step.",
     )
-    activation_checkpointing: bool = _setting(
+    activation_checkpointing: bool = setting(
         False, help="Compute activations again in the backward pass: less memory, about a third more time."
     )
-    report_samples: int = _setting(
+    report_samples: int = setting(
         4, minimum=0, maximum=1000, help="Held-out prompts answered before and after, for the report."
     )
 
@@ -370,11 +367,11 @@ class SFTSpec(_ExampleSpec):
 
     method: ClassVar[str] = "sft"
 
-    assistant_only: bool = _setting(
+    assistant_only: bool = setting(
         True,
         help="Loss on what the assistant says alone (a row's completion, or all its turns); false: on every token.",
     )
-    packing: str = _setting(
+    packing: str = setting(
         "none",
         choices=("none", "bfd"),
         help="bfd: rows of max_length filled with whole conversations that do not see each other (best fit).",
@@ -387,17 +384,17 @@ class KTOSpec(_ExampleSpec):
 
     method: ClassVar[str] = "kto"
 
-    batch_size: int = _setting(
+    batch_size: int = setting(
         8,
         minimum=2,
         maximum=4096,
         help="Rows that each device reads at once; the KL term is estimated within those of all devices.",
     )
-    beta: float = _setting(0.1, above=0, maximum=100, help="Strength of the pull towards the reference model.")
-    desirable_weight: float | None = _setting(
+    beta: float = setting(0.1, above=0, maximum=100, help="Strength of the pull towards the reference model.")
+    desirable_weight: float | None = setting(
         None, above=0, maximum=1000, help="Weight of rows labelled true; unset: balances the two (paper, eq. 8)."
     )
-    undesirable_weight: float | None = _setting(
+    undesirable_weight: float | None = setting(
         None, above=0, maximum=1000, help="Weight of rows labelled false; unset: balances the two (paper, eq. 8)."
     )
 
@@ -411,57 +408,57 @@ class RejectionSpec(_TrainingSpec):
 
     method: ClassVar[str] = "rejection"
 
-    data: str | dict[str, str] = _setting(  # noqa: RUF009 (a field, as everywhere here)
+    data: str | dict[str, str] = setting(  # noqa: RUF009 (a field, as everywhere here)
         help="A directory with train.jsonl and test.jsonl of rows {prompt, verifier}, or a mapping split -> file."
     )
-    rounds: int = _setting(3, minimum=1, maximum=100, help="Rounds of sampling, selecting and training.")
-    start_from: str = _setting(
+    rounds: int = setting(3, minimum=1, maximum=100, help="Rounds of sampling, selecting and training.")
+    start_from: str = setting(
         "base",
         choices=("base", "last"),
         help="What a round trains: base, the model of the beginning (STaR, ReST-EM), or the last round's.",
     )
-    accumulate: bool = _setting(True, help="A round learns from the attempts of all rounds so far; false: of its own.")
-    samples: int = _setting(4, minimum=1, maximum=1024, help="Attempts a prompt gets at a time.")
-    max_samples: int = _setting(
+    accumulate: bool = setting(True, help="A round learns from the attempts of all rounds so far; false: of its own.")
+    samples: int = setting(4, minimum=1, maximum=1024, help="Attempts a prompt gets at a time.")
+    max_samples: int = setting(
         16,
         minimum=1,
         maximum=65536,
         help="Attempts a prompt gets a round at most: hard prompts get more than easy ones.",
     )
-    enough: int | None = _setting(
+    enough: int | None = setting(
         4, minimum=1, help="Different accepted attempts after which a prompt gets no more; null: all get max_samples."
     )
-    temperature: float = _setting(1.0, above=0, maximum=10, help="Temperature of the attempts.")
-    top_p: float = _setting(1.0, above=0, maximum=1, help="Sample from the likeliest tokens that hold this mass.")
-    response_tokens: int = _setting(256, minimum=1, help="Longest attempt; what does not end by then is not learned.")
-    max_length: int = _setting(
+    temperature: float = setting(1.0, above=0, maximum=10, help="Temperature of the attempts.")
+    top_p: float = setting(1.0, above=0, maximum=1, help="Sample from the likeliest tokens that hold this mass.")
+    response_tokens: int = setting(256, minimum=1, help="Longest attempt; what does not end by then is not learned.")
+    max_length: int = setting(
         1024, minimum=8, help="Tokens of prompt and response_tokens together; longer prompts are dropped and counted."
     )
-    generation_batch_size: int = _setting(64, minimum=1, maximum=65536, help="Attempts made at once.")
-    workers: int | None = _setting(None, minimum=1, maximum=1024, help="Processes that verify; unset: one a core.")
-    reward_model: str | None = _setting(None, help="The model of verifiers of kind reward; unset: such are refused.")
-    per_prompt: int = _setting(4, minimum=1, help="Accepted attempts that are learned of one prompt at most.")
-    choice: str = _setting(
+    generation_batch_size: int = setting(64, minimum=1, maximum=65536, help="Attempts made at once.")
+    workers: int | None = setting(None, minimum=1, maximum=1024, help="Processes that verify; unset: one a core.")
+    reward_model: str | None = setting(None, help="The model of verifiers of kind reward; unset: such are refused.")
+    per_prompt: int = setting(4, minimum=1, help="Accepted attempts that are learned of one prompt at most.")
+    choice: str = setting(
         "shortest",
         choices=ATTEMPT_CHOICES,
         help="Which of a prompt's accepted attempts: the shortest, most diverse, most probable, or first.",
     )
-    balance: bool = _setting(False, help="Let hard, middling and easy prompts give about equally many rows.")
-    too_easy: float = _setting(
+    balance: bool = setting(False, help="Let hard, middling and easy prompts give about equally many rows.")
+    too_easy: float = setting(
         1.0, above=0, maximum=1, help="Leave out prompts of which a greater share of attempts passed; 1: none."
     )
-    examples: str | None = _setting(None, help="JSONL file of rows to imitate, learned beside the accepted attempts.")
-    examples_ratio: float = _setting(
+    examples: str | None = setting(None, help="JSONL file of rows to imitate, learned beside the accepted attempts.")
+    examples_ratio: float = setting(
         0.5, above=0, maximum=1000, help="Rows of examples beside each accepted attempt, drawn anew each round."
     )
-    epochs: float = _setting(2.0, above=0, maximum=1000, help="Passes over what was accepted, a round.")
-    max_steps: int | None = _setting(None, minimum=1, help="Optimizer steps of a round; overrides epochs.")
-    test_prompts: int = _setting(
+    epochs: float = setting(2.0, above=0, maximum=1000, help="Passes over what was accepted, a round.")
+    max_steps: int | None = setting(None, minimum=1, help="Optimizer steps of a round; overrides epochs.")
+    test_prompts: int = setting(
         200, minimum=2, maximum=100000, help="Held-out prompts answered before the first and after each round."
     )
-    test_samples: int = _setting(4, minimum=1, maximum=1024, help="Answers to each of them.")
-    pass_k: int = _setting(4, minimum=1, help="k of pass@k on held-out prompts; at most test_samples.")
-    report_samples: int = _setting(
+    test_samples: int = setting(4, minimum=1, maximum=1024, help="Answers to each of them.")
+    pass_k: int = setting(4, minimum=1, help="k of pass@k on held-out prompts; at most test_samples.")
+    report_samples: int = setting(
         4, minimum=0, maximum=1000, help="Held-out prompts whose answers before and after stand in the report."
     )
 
@@ -483,8 +480,8 @@ class RewardTerm:
 
     kind: ClassVar[str]
 
-    weight: float = _setting(1.0, help="What its value is multiplied by.")
-    name: str | None = _setting(None, help="What metrics and report call it; unset: its kind.")
+    weight: float = setting(1.0, help="What its value is multiplied by.")
+    name: str | None = setting(None, help="What metrics and report call it; unset: its kind.")
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -501,8 +498,8 @@ class ModelTerm(RewardTerm):
 
     kind: ClassVar[str] = "model"
 
-    model: str | tuple[str, ...] = _setting(help="A reward model, or a list of them: directories or hub ids.")
-    spread: float = _setting(
+    model: str | tuple[str, ...] = setting(help="A reward model, or a list of them: directories or hub ids.")
+    spread: float = setting(
         1.0, minimum=0, maximum=100, help="Standard deviations (over models) that are taken off the mean of several."
     )
 
@@ -530,8 +527,8 @@ class LengthTerm(RewardTerm):
 
     kind: ClassVar[str] = "length"
 
-    free: int = _setting(minimum=0, help="Tokens of a response that cost nothing.")
-    most: int = _setting(minimum=1, help="Tokens that cost 1, as all beyond do.")
+    free: int = setting(minimum=0, help="Tokens of a response that cost nothing.")
+    most: int = setting(minimum=1, help="Tokens that cost 1, as all beyond do.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -545,9 +542,7 @@ class FormatTerm(RewardTerm):
 
     kind: ClassVar[str] = "format"
 
-    pattern: str = _setting(
-        help="Regular expression of the whole response, spaces at its ends apart; . takes newlines."
-    )
+    pattern: str = setting(help="Regular expression of the whole response, spaces at its ends apart; . takes newlines.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -563,7 +558,7 @@ class PythonTerm(RewardTerm):
 
     kind: ClassVar[str] = "python"
 
-    function: str = _setting(help="The name of an installed entry point of the group preferee.rewards.")
+    function: str = setting(help="The name of an installed entry point of the group preferee.rewards.")
 
 
 TERMS: dict[str, type[RewardTerm]] = {
@@ -593,68 +588,68 @@ def parse_terms(mappings: tuple[Any, ...]) -> tuple[RewardTerm, ...]:
 class OnlineSpec(_TrainingSpec):
     """What trainings of a policy on its own responses share: PPO, RLOO, GRPO and online DPO."""
 
-    data: str | dict[str, str] = _setting(  # noqa: RUF009 (a field, as everywhere here)
+    data: str | dict[str, str] = setting(  # noqa: RUF009 (a field, as everywhere here)
         help="A directory with train.jsonl and test.jsonl of rows {prompt}, or a mapping split -> file."
     )
-    reward_model: str | None = _setting(
+    reward_model: str | None = setting(
         None, help="The frozen reward model: a directory or a hub id. In its place: rewards."
     )
-    rewards: tuple[dict[str, Any], ...] = _setting(
+    rewards: tuple[dict[str, Any], ...] = setting(
         (), help=f"Several rewards, a list of mappings {{kind, weight, name, …}}; kinds are {', '.join(TERMS)}."
     )
-    gold_model: str | None = _setting(
+    gold_model: str | None = setting(
         None, help="A reward model that is never trained against, and scores held-out answers as training goes on."
     )
-    gold_steps: int = _setting(10, minimum=1, help="Steps (rollouts) between the gold model's scores.")
-    epochs: float = _setting(1.0, above=0, maximum=1000, help="Passes over the training prompts.")
-    max_steps: int | None = _setting(None, minimum=1, help="Rollouts; overrides epochs.")
-    batch_size: int = _setting(
+    gold_steps: int = setting(10, minimum=1, help="Steps (rollouts) between the gold model's scores.")
+    epochs: float = setting(1.0, above=0, maximum=1000, help="Passes over the training prompts.")
+    max_steps: int | None = setting(None, minimum=1, help="Rollouts; overrides epochs.")
+    batch_size: int = setting(
         32, minimum=2, maximum=65536, help="Responses of a step (rollout): group_size to each of its prompts."
     )
-    group_size: int = _setting(1, minimum=1, maximum=1024, help="Responses to each prompt of a step.")
-    minibatches: int = _setting(
+    group_size: int = setting(1, minimum=1, maximum=1024, help="Responses to each prompt of a step.")
+    minibatches: int = setting(
         4, minimum=1, maximum=4096, help="Parts of a rollout, of whole prompts, that each move the weights once a pass."
     )
-    ppo_epochs: int = _setting(4, minimum=1, maximum=100, help="Passes over a rollout (K in PPO, algorithm 1).")
-    gradient_accumulation: int = _setting(
+    ppo_epochs: int = setting(4, minimum=1, maximum=100, help="Passes over a rollout (K in PPO, algorithm 1).")
+    gradient_accumulation: int = setting(
         1, minimum=1, maximum=1, help="Always 1: a minibatch that is too large is read in parts of batch_tokens."
     )
-    batch_tokens: int | None = _setting(
+    batch_tokens: int | None = setting(
         None, minimum=8, help="Tokens read at once; a minibatch of more is read in parts. Unset: 4096, on a GPU 16384."
     )
-    generation_batch_size: int = _setting(64, minimum=1, maximum=65536, help="Responses generated at once.")
-    packing: str = _setting(
+    generation_batch_size: int = setting(64, minimum=1, maximum=65536, help="Responses generated at once.")
+    packing: str = setting(
         "auto",
         choices=("auto", "packed", "padded"),
         help="packed: responses in one row without padding; auto: on a GPU in bf16.",
     )
-    response_tokens: int = _setting(128, minimum=1, help="Longest response; what does not end by then is cut there.")
-    max_length: int = _setting(
+    response_tokens: int = setting(128, minimum=1, help="Longest response; what does not end by then is cut there.")
+    max_length: int = setting(
         1024, minimum=8, help="Tokens of prompt and response_tokens together; longer prompts are dropped and counted."
     )
-    temperature: float = _setting(
+    temperature: float = setting(
         1.0, above=0, maximum=10, help="Temperature of the samples; log-probabilities are taken at it too."
     )
-    save_steps: int = _setting(10, minimum=1, help="Steps (rollouts) between checkpoints.")
-    logging_steps: int = _setting(1, minimum=1, help="Steps (rollouts) between rows of metrics.jsonl.")
-    learning_rate: float | None = _setting(
+    save_steps: int = setting(10, minimum=1, help="Steps (rollouts) between checkpoints.")
+    logging_steps: int = setting(1, minimum=1, help="Steps (rollouts) between rows of metrics.jsonl.")
+    learning_rate: float | None = setting(
         None, minimum=0, maximum=1, help="Peak learning rate of the policy; unset: a default of the method and tuning."
     )
-    adam_epsilon: float = _setting(
+    adam_epsilon: float = setting(
         1e-8, above=0, maximum=1, help="Added to AdamW's denominator; 1e-5 as in Huang et al. (2024) damps small moves."
     )
-    kl_budget: float | None = _setting(
+    kl_budget: float | None = setting(
         None, above=0, help="Nats a response at which training stops early; unset: never."
     )
-    reward_clip: float | None = _setting(None, above=0, help="Scores are held within plus and minus this; unset: not.")
-    eos_penalty: float = _setting(0.0, minimum=0, help="Taken off the score of a response that did not end itself.")
-    eos_score: float | None = _setting(
+    reward_clip: float | None = setting(None, above=0, help="Scores are held within plus and minus this; unset: not.")
+    eos_penalty: float = setting(0.0, minimum=0, help="Taken off the score of a response that did not end itself.")
+    eos_score: float | None = setting(
         None, help="The score of a response that did not end itself, whatever the reward model says; unset: its own."
     )
-    report_samples: int = _setting(
+    report_samples: int = setting(
         4, minimum=0, maximum=1000, help="Held-out prompts whose answers before and after stand in the report."
     )
-    test_prompts: int = _setting(
+    test_prompts: int = setting(
         64, minimum=2, maximum=100000, help="Held-out prompts answered and scored before and after."
     )
 
@@ -693,11 +688,11 @@ class OnlineSpec(_TrainingSpec):
 class PenalizedSpec(OnlineSpec):
     """What those share that weigh the KL beside the reward: PPO, RLOO and GRPO."""
 
-    clip: float = _setting(0.2, above=0, maximum=1, help="How far a ratio may gain from 1 (epsilon of PPO, eq. 7).")
-    kl_coefficient: float = _setting(
+    clip: float = setting(0.2, above=0, maximum=1, help="How far a ratio may gain from 1 (epsilon of PPO, eq. 7).")
+    kl_coefficient: float = setting(
         0.05, minimum=0, maximum=100, help="Weight of KL(policy || reference), in units of the score a nat."
     )
-    target_kl: float | None = _setting(
+    target_kl: float | None = setting(
         None, above=0, help="Nats a response that kl_coefficient is adapted to (Ziegler et al. 2019); unset: fixed."
     )
 
@@ -713,33 +708,33 @@ class PPOSpec(PenalizedSpec):
 
     method: ClassVar[str] = "ppo"
 
-    value_model: str = _setting(
+    value_model: str = setting(
         "reward",
         choices=("reward", "policy"),
         help="What the critic begins as: the reward model (Stiennon et al. 2020), or the policy with a new head.",
     )
-    value_learning_rate: float | None = _setting(
+    value_learning_rate: float | None = setting(
         None, minimum=0, maximum=1, help="Peak learning rate of the critic; unset: 1e-4 with lora, 1e-5 with full."
     )
-    value_warmup_steps: int = _setting(
+    value_warmup_steps: int = setting(
         0, minimum=0, help="Steps (rollouts) at the beginning in which the critic learns and the policy stays."
     )
-    save_critic: bool = _setting(False, help="Save the critic too, as a reward model in outputs/critic.")
-    value_clip: float | None = _setting(
+    save_critic: bool = setting(False, help="Save the critic too, as a reward model in outputs/critic.")
+    value_clip: float | None = setting(
         0.2, above=0, help="How far a value may gain from the rollout's; null: values are not clipped."
     )
-    gamma: float = _setting(1.0, minimum=0, maximum=1, help="Discount a token.")
-    lam: float = _setting(0.95, minimum=0, maximum=1, help="Lambda of GAE (Schulman et al. 2016).")
-    kl_estimator: str | None = _setting(
+    gamma: float = setting(1.0, minimum=0, maximum=1, help="Discount a token.")
+    lam: float = setting(0.95, minimum=0, maximum=1, help="Lambda of GAE (Schulman et al. 2016).")
+    kl_estimator: str | None = setting(
         None,
         choices=KL_ESTIMATORS,
         help="k1, k2 or k3 (Schulman 2020); unset: k1 in the reward, k2 in the loss.",
     )
-    kl_in: str = _setting(
+    kl_in: str = setting(
         "reward", choices=("reward", "loss"), help="Where the KL counts: each token's reward, or the loss."
     )
-    whiten_advantages: bool = _setting(True, help="Advantages of a rollout to mean 0 and variance 1.")
-    whiten_rewards: bool = _setting(False, help="Rewards of a rollout to variance 1; their mean stays.")
+    whiten_advantages: bool = setting(True, help="Advantages of a rollout to mean 0 and variance 1.")
+    whiten_rewards: bool = setting(False, help="Rewards of a rollout to variance 1; their mean stays.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -760,12 +755,12 @@ class RLOOSpec(PenalizedSpec):
 
     method: ClassVar[str] = "rloo"
 
-    group_size: int = _setting(4, minimum=2, maximum=1024, help="Responses to each prompt of a step (k).")
-    minibatches: int = _setting(
+    group_size: int = setting(4, minimum=2, maximum=1024, help="Responses to each prompt of a step (k).")
+    minibatches: int = setting(
         1, minimum=1, maximum=4096, help="Parts of a rollout, of whole prompts, that each move the weights once a pass."
     )
-    ppo_epochs: int = _setting(1, minimum=1, maximum=100, help="Passes over a rollout.")
-    normalize_advantages: bool = _setting(False, help="Advantages of a rollout to mean 0 and variance 1.")
+    ppo_epochs: int = setting(1, minimum=1, maximum=100, help="Passes over a rollout.")
+    normalize_advantages: bool = setting(False, help="Advantages of a rollout to mean 0 and variance 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -774,19 +769,19 @@ class GRPOSpec(PenalizedSpec):
 
     method: ClassVar[str] = "grpo"
 
-    batch_size: int = _setting(
+    batch_size: int = setting(
         64, minimum=2, maximum=65536, help="Responses of a step (rollout): group_size to each of its prompts."
     )
-    group_size: int = _setting(8, minimum=2, maximum=1024, help="Responses to each prompt of a step (G).")
-    minibatches: int = _setting(
+    group_size: int = setting(8, minimum=2, maximum=1024, help="Responses to each prompt of a step (G).")
+    minibatches: int = setting(
         1, minimum=1, maximum=4096, help="Parts of a rollout, of whole prompts, that each move the weights once a pass."
     )
-    ppo_epochs: int = _setting(1, minimum=1, maximum=100, help="Passes over a rollout (mu).")
-    kl_coefficient: float = _setting(0.04, minimum=0, maximum=100, help="Weight of the KL (k3) in the loss, a token.")
-    scale_advantages: bool = _setting(
+    ppo_epochs: int = setting(1, minimum=1, maximum=100, help="Passes over a rollout (mu).")
+    kl_coefficient: float = setting(0.04, minimum=0, maximum=100, help="Weight of the KL (k3) in the loss, a token.")
+    scale_advantages: bool = setting(
         True, help="Divide by the standard deviation of the group's scores; false as in Dr. GRPO (Liu et al. 2025)."
     )
-    loss_mean: str = _setting(
+    loss_mean: str = setting(
         "response",
         choices=("response", "token"),
         help="Mean over responses of their tokens' mean (the paper), or over all tokens (DAPO, Yu et al. 2025).",
@@ -800,12 +795,12 @@ class OnlineDPOSpec(OnlineSpec):
 
     method: ClassVar[str] = "online-dpo"
 
-    group_size: int = _setting(2, minimum=2, maximum=1024, help="Responses to each prompt, of which two are learned.")
-    minibatches: int = _setting(
+    group_size: int = setting(2, minimum=2, maximum=1024, help="Responses to each prompt, of which two are learned.")
+    minibatches: int = setting(
         1, minimum=1, maximum=4096, help="Parts of a rollout, of whole prompts, that each move the weights once a pass."
     )
-    ppo_epochs: int = _setting(1, minimum=1, maximum=100, help="Passes over a rollout.")
-    beta: float = _setting(0.1, above=0, maximum=100, help="Strength of the pull towards the reference.")
+    ppo_epochs: int = setting(1, minimum=1, maximum=100, help="Passes over a rollout.")
+    beta: float = setting(0.1, above=0, maximum=100, help="Strength of the pull towards the reference.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -814,13 +809,13 @@ class GenerateSpec(_Spec):
 
     method: ClassVar[str] = "generate"
 
-    model: str = _setting(EMBEDDED_MODEL, help=f"{EMBEDDED_MODEL}, a directory, or a hub id.")
-    prompts: str = _setting(help="JSONL file of rows {prompt_id, prompt}.")
-    n: int = _setting(1, minimum=1, maximum=1024, help="Responses a prompt.")
-    max_new_tokens: int = _setting(128, minimum=1, help="Longest response in tokens.")
-    temperature: float = _setting(0.9, minimum=0, maximum=10, help="0: greedy, the likeliest token each time.")
-    top_p: float = _setting(0.95, above=0, maximum=1, help="Sample from the likeliest tokens that hold this mass.")
-    batch_size: int = _setting(32, minimum=1, maximum=4096, help="Responses made at once.")
+    model: str = setting(EMBEDDED_MODEL, help=f"{EMBEDDED_MODEL}, a directory, or a hub id.")
+    prompts: str = setting(help="JSONL file of rows {prompt_id, prompt}.")
+    n: int = setting(1, minimum=1, maximum=1024, help="Responses a prompt.")
+    max_new_tokens: int = setting(128, minimum=1, help="Longest response in tokens.")
+    temperature: float = setting(0.9, minimum=0, maximum=10, help="0: greedy, the likeliest token each time.")
+    top_p: float = setting(0.95, above=0, maximum=1, help="Sample from the likeliest tokens that hold this mass.")
+    batch_size: int = setting(32, minimum=1, maximum=4096, help="Responses made at once.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -829,9 +824,9 @@ class ScoreSpec(_Spec):
 
     method: ClassVar[str] = "score"
 
-    model: str = _setting(help="A reward model's directory.")
-    data: str = _setting(help="JSONL file of rows {response_id, prompt, response}.")
-    batch_size: int = _setting(16, minimum=1, maximum=4096, help="Responses scored at once.")
+    model: str = setting(help="A reward model's directory.")
+    data: str = setting(help="JSONL file of rows {response_id, prompt, response}.")
+    batch_size: int = setting(16, minimum=1, maximum=4096, help="Responses scored at once.")
 
 
 Spec = Union[  # noqa: UP007 (a runtime alias, read by get_args)
