@@ -31,7 +31,7 @@ from rewardmodel.contract import (
 )
 from rewardmodel.jobs import EXIT_CODES, resolve_paths, run_job
 from rewardmodel.ranks import joined_ranks
-from rewardmodel.rundir import ObservedRun, RunDir, RunDirBusyError, write_json, write_text
+from rewardmodel.rundir import ObservedRun, RunDir, RunDirBusyError, write_json, write_json_lines, write_text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -287,8 +287,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         write_text(arguments.html, render_report(figures, surprises=found.surprises))
     if arguments.out:
         write_json(arguments.out / "figures.json", figures)
-        _write_rows(arguments.out / "surprises.jsonl", found.surprises)
-        _write_rows(arguments.out / "margins.jsonl", found.margins)
+        write_json_lines(arguments.out / "surprises.jsonl", found.surprises)
+        write_json_lines(arguments.out / "margins.jsonl", found.margins)
         write_text(arguments.out / "card.md", render_section(figures))
     if arguments.card:
         write_section(resolve_model(arguments.model) / "README.md", figures=figures)
@@ -332,7 +332,7 @@ def _evaluate_policy(arguments: argparse.Namespace) -> int:
         write_text(arguments.html, render_policy_report(figures, samples=found.samples))
     if arguments.out:
         write_json(arguments.out / "figures.json", figures)
-        _write_rows(arguments.out / "samples.jsonl", found.samples)
+        write_json_lines(arguments.out / "samples.jsonl", found.samples)
     if arguments.json:
         print(json.dumps(figures, ensure_ascii=False))
     else:
@@ -373,7 +373,7 @@ def _score(arguments: argparse.Namespace) -> int:
             progress=progress,
         )
     rows = [{**item.row, "score": score} for item, score in zip(items, scores, strict=True)]
-    _write_rows(arguments.out, rows)
+    write_json_lines(arguments.out, rows)
     unread = scores.count(None)
     if unread:
         print(
@@ -399,7 +399,7 @@ def _score_together(arguments: argparse.Namespace, *, items: Sequence[Any]) -> i
             batch_size=arguments.batch_size,
             progress=progress,
         )
-    _write_rows(arguments.out, [{**item.row, **row} for item, row in zip(items, found, strict=True)])
+    write_json_lines(arguments.out, [{**item.row, **row} for item, row in zip(items, found, strict=True)])
     unread = sum(row["score"] is None for row in found)
     if unread:
         print(f"rewardmodel: {unread} of {len(found)} are longer than a model reads; score null", file=sys.stderr)
@@ -440,7 +440,7 @@ def _score_fully(
         )
     nothing = {"score": None, **({"std": None, "beats_others": None} if arguments.uncertainty else {})}
     known = dict(zip(readable, found, strict=True))
-    _write_rows(arguments.out, [{**item.row, **known.get(i, nothing)} for i, item in enumerate(items)])
+    write_json_lines(arguments.out, [{**item.row, **known.get(i, nothing)} for i, item in enumerate(items)])
     return 0
 
 
@@ -462,7 +462,7 @@ def _generate(arguments: argparse.Namespace) -> int:
             compute=compute,
             progress=progress,
         )
-    _write_rows(
+    write_json_lines(
         arguments.out,
         [
             {**items[response.prompt].row, **response.to_row(prompt_id=items[response.prompt].prompt_id)}
@@ -491,7 +491,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         verdicts = verify_items(items, permissions=permissions, workers=arguments.workers, progress=progress)
     if arguments.out:
         rows = [{**item.row, "verdict": asdict(verdict)} for item, verdict in zip(items, verdicts, strict=True)]
-        _write_rows(arguments.out, rows)
+        write_json_lines(arguments.out, rows)
     figures = summarize_verdicts(items, verdicts=verdicts, seconds=time.perf_counter() - started)
     if arguments.unsafe_without_sandbox:
         figures["isolated"] = False
@@ -532,7 +532,3 @@ def _advise(arguments: argparse.Namespace) -> int:
     advice = advise(replace(evidence, trial=trial))
     print(json.dumps(advice.to_dict(), ensure_ascii=False) if arguments.json else render_advice(advice))
     return 0
-
-
-def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

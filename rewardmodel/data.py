@@ -338,16 +338,23 @@ def _parse_project_row(row: dict[str, Any], *, place: _Place, parse: Callable[[A
 
 
 def _read_verifier(row: dict[str, Any], *, parse: Callable[[Any], Verifier], place: _Place) -> Verifier:
-    """The verifier of a row: a mapping, or one as JSON text, since snapshots keep it so."""
-    said = row.get("verifier")
+    try:
+        return read_verifier(row.get("verifier"), parse=parse)
+    except InputError as error:
+        raise place.fault("verifier", str(error)) from None
+
+
+def read_verifier(said: Any, *, parse: Callable[[Any], Verifier]) -> Verifier:
+    """The verifier that a row names: a mapping, or one as JSON text, since snapshots keep it so.
+
+    Raises InputError for none, for text that is not JSON, and as `parse` does.
+    """
     if said is None or said == "":
-        raise place.fault("verifier", "missing")
+        raise InputError("missing")
     try:
         return parse(json.loads(said) if isinstance(said, str) else said)
     except json.JSONDecodeError as error:
-        raise place.fault("verifier", f"is text, but not JSON: {error}") from None
-    except InputError as error:
-        raise place.fault("verifier", str(error)) from None
+        raise InputError(f"is text, but not JSON: {error}") from None
 
 
 def _read_response(value: Any, *, place: _Place) -> str:

@@ -9,18 +9,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, TrainerState
 
-from rewardmodel.chat import EncodedPair, EncodedSplit, encode_split
+from rewardmodel.chat import EncodedPair, EncodedSplit, encode_prompt, encode_split
 from rewardmodel.compute import Compute, describe_machine, list_versions
 from rewardmodel.contract import (
     TIE_LOSSES,
     DPOSpec,
     InputError,
     KTOSpec,
+    Message,
     OnlineSpec,
     RejectionSpec,
     RewardSpec,
@@ -132,6 +133,42 @@ def encode_splits(spec: RewardSpec | DPOSpec, *, splits: dict[str, Judgements], 
         manifest=read_manifest(spec.data),
         validation=encoded.get("validation"),
     )
+
+
+class Asking(Protocol):
+    """Something with a prompt."""
+
+    @property
+    def prompt(self) -> list[Message]:
+        """What is asked."""
+
+
+Asked = TypeVar("Asked", bound=Asking)
+
+
+def keep_prompts(
+    spec: RejectionSpec | OnlineSpec, *, prompts: Sequence[Asked], tokenizer: Any, file: Path
+) -> tuple[list[Asked], dict[str, int]]:
+    """The prompts of a file that leave room for a response, each once, and how many were dropped, by reason.
+
+    Raises DataError naming the file where none is left.
+    """
+    kept: dict[str, Asked] = {}
+    dropped = {"too_long": 0, "repeated": 0}
+    for asked in prompts:
+        key = json.dumps(asked.prompt, sort_keys=True)
+        if key in kept:
+            dropped["repeated"] += 1
+        elif len(encode_prompt(tokenizer, messages=asked.prompt)) + spec.response_tokens > spec.max_length:
+            dropped["too_long"] += 1
+        else:
+            kept[key] = asked
+    if not kept:
+        raise DataError(
+            f"{file}: every prompt is longer than max_length {spec.max_length} less response_tokens "
+            f"{spec.response_tokens}; raise the one or lower the other"
+        )
+    return list(kept.values()), dropped
 
 
 def check_positions(model: PreTrainedModel, *, max_length: int) -> None:

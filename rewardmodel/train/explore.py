@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rewardmodel.chat import encode_prompt
 from rewardmodel.compute import Compute
@@ -74,10 +74,8 @@ def explore_prompts(
     """
     encoded = [tuple(encode_prompt(tokenizer, messages=prompt.prompt)) for prompt in prompts]
     places = {prompt.prompt_id: place for place, prompt in enumerate(prompts)}
-    made: dict[tuple[int, int], AttemptRow] = {
-        (places[row["prompt_id"]], row["index"]): row  # type: ignore[misc]
-        for row in read_json_lines(file)
-    }
+    known = cast("list[AttemptRow]", read_json_lines(file))
+    made = {(places[row["prompt_id"]], row["index"]): row for row in known}
     for wave in range(math.ceil(exploration.max_samples / exploration.samples)):
         jobs = plan_wave(exploration, encoded=encoded, made=made, wave=wave)
         size = exploration.sampling.batch_size

@@ -19,7 +19,6 @@ Everything follows from the spec and what lies in the directory: a run that was 
 from __future__ import annotations
 
 import gc
-import json
 import os
 import random
 import shutil
@@ -33,11 +32,10 @@ import numpy as np
 import torch
 
 from rewardmodel.card import write_card
-from rewardmodel.chat import EncodedExamples, encode_example, encode_examples, encode_prompt
+from rewardmodel.chat import EncodedExamples, encode_example, encode_examples
 from rewardmodel.compute import Compute, resolve_compute, seed_everything
-from rewardmodel.contract import AttemptRow, InputError, RejectionSpec, SFTSpec, spec_to_dict
+from rewardmodel.contract import AttemptRow, InputError, Message, RejectionSpec, SFTSpec, spec_to_dict
 from rewardmodel.data import (
-    DataError,
     Example,
     find_splits,
     hash_file,
@@ -51,14 +49,14 @@ from rewardmodel.generate import Sampling
 from rewardmodel.likelihood import sum_log_probs
 from rewardmodel.models import load_policy, load_tokenizer, read_positions, resolve_model
 from rewardmodel.progress import Progress
-from rewardmodel.rundir import RunDir, read_json, read_json_lines, write_text
+from rewardmodel.rundir import RunDir, read_json, read_json_lines, write_json_lines
 from rewardmodel.selection import Attempt, Selection, pair_attempts, pass_at_k, select_attempts
 from rewardmodel.trackers import find_trackers
-from rewardmodel.train.common import read_trained_steps, recall, record_provenance
+from rewardmodel.train.common import keep_prompts, read_trained_steps, recall, record_provenance
 from rewardmodel.train.examples import ExampleData
 from rewardmodel.train.explore import Checkers, Exploration, Prompt, explore_prompts
 from rewardmodel.train.sft import train_on_rows
-from rewardmodel.verifiers.registry import Permissions, parse_verifier, shared_sandbox
+from rewardmodel.verifiers.registry import Permissions, parse_verifier, require_sandbox
 from rewardmodel.verifiers.workers import WorkerPool
 
 
@@ -172,14 +170,8 @@ def read_data(spec: RejectionSpec, *, tokenizer: Any, permissions: Permissions) 
         found = read_verifiable_prompts(
             files[split], parse_verifier=lambda mapping: parse_verifier(mapping, permissions=permissions)
         )
-        kept[split], dropped[split] = _keep_prompts(spec, prompts=found, tokenizer=tokenizer)
-        if not kept[split]:
-            raise DataError(
-                f"{files[split]}: every prompt is longer than max_length {spec.max_length} less response_tokens "
-                f"{spec.response_tokens}; raise the one or lower the other"
-            )
-    if any(prompt.verifier.kind == "code" for prompts in kept.values() for prompt in prompts):
-        shared_sandbox(unsafe=False)
+        kept[split], dropped[split] = keep_prompts(spec, prompts=found, tokenizer=tokenizer, file=files[split])
+    require_sandbox(prompt.verifier for prompts in kept.values() for prompt in prompts)
     sha256 = {split: hash_file(files[split]) for split in ("train", "test")}
     examples = read_examples(spec.examples) if spec.examples else []
     if spec.examples:
@@ -192,22 +184,6 @@ def read_data(spec: RejectionSpec, *, tokenizer: Any, permissions: Permissions) 
         sha256=sha256,
         manifest=read_manifest(spec.data),
     )
-
-
-def _keep_prompts(
-    spec: RejectionSpec, *, prompts: Sequence[Prompt], tokenizer: Any
-) -> tuple[list[Prompt], dict[str, int]]:
-    kept: dict[str, Prompt] = {}
-    dropped = {"too_long": 0, "repeated": 0}
-    for prompt in prompts:
-        key = json.dumps(prompt.prompt, sort_keys=True)
-        if key in kept:
-            dropped["repeated"] += 1
-        elif len(encode_prompt(tokenizer, messages=prompt.prompt)) + spec.response_tokens > spec.max_length:
-            dropped["too_long"] += 1
-        else:
-            kept[key] = prompt
-    return list(kept.values()), dropped
 
 
 def check_room(setting: Setting) -> None:
@@ -350,7 +326,7 @@ def train(setting: Setting, *, number: int, selection: Selection) -> dict[str, A
         raise InputError(
             f"round {number}: every accepted attempt is longer than max_length {spec.max_length}; raise it"
         )
-    _write_rows(
+    write_json_lines(
         directory / "train.jsonl",
         [{"prompt": one.messages[: one.n_context], "completion": one.messages[one.n_context :]}
          for one in [*accepted, *mixed]],
@@ -487,7 +463,7 @@ def write_outputs(setting: Setting) -> None:
     kept = select(setting, attempts=attempts).kept
     prompts = {prompt.prompt_id: prompt.prompt for prompt in setting.data.train}
     most = setting.spec.max_samples
-    _write_rows(
+    write_json_lines(
         setting.run.outputs / "accepted.jsonl",
         [
             {
@@ -501,7 +477,7 @@ def write_outputs(setting: Setting) -> None:
             for one in kept
         ],
     )
-    _write_rows(
+    write_json_lines(
         setting.run.outputs / "pairs.jsonl",
         [
             {"prompt": prompts[right.prompt_id], "chosen": _say(right.text), "rejected": _say(wrong.text)}
@@ -563,12 +539,8 @@ def list_samples(setting: Setting) -> list[dict[str, Any]]:
 
 
 def _example(prompt: Prompt, *, text: str) -> Example:
-    return Example([*prompt.prompt, *_say(text)], len(prompt.prompt), prompt.prompt_id, 0)  # type: ignore[list-item]
+    return Example([*prompt.prompt, *_say(text)], len(prompt.prompt), prompt.prompt_id, 0)
 
 
-def _say(text: str) -> list[dict[str, str]]:
+def _say(text: str) -> list[Message]:
     return [{"role": "assistant", "content": text}]
-
-
-def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -30,13 +30,13 @@ from rewardmodel.contract import (
     VerifierTerm,
     name_nearest,
 )
-from rewardmodel.data import DataError, PromptItem
+from rewardmodel.data import DataError, PromptItem, read_verifier
 from rewardmodel.generate import Response
 from rewardmodel.models import ModelError, read_positions, resolve_model
 from rewardmodel.score import load_scorer, score_texts
 from rewardmodel.train.common import hash_weights
 from rewardmodel.train.memory import TrainingError
-from rewardmodel.verifiers.registry import Verifier, parse_verifier, shared_sandbox, verify
+from rewardmodel.verifiers.registry import Verifier, parse_verifier, require_sandbox, verify
 from rewardmodel.verifiers.workers import WorkerPool
 
 GROUP = "preferee.rewards"
@@ -140,8 +140,7 @@ def _open_models(term: ModelTerm, *, spec: OnlineSpec) -> Measure:
 def _open_verifiers(items: Mapping[str, Sequence[PromptItem]]) -> Measure:
     """The score, 0 to 1, of each row's own `verifier`."""
     parsed = {id(item): _read_verifier(item, split=split) for split, part in items.items() for item in part}
-    if any(verifier.kind == "code" for verifier in parsed.values()):
-        shared_sandbox(unsafe=False)  # refused here, before anything was trained
+    require_sandbox(parsed.values())
     size = min(os.cpu_count() or 1, 8)
     pool = WorkerPool(size)
 
@@ -160,7 +159,7 @@ def _read_verifier(item: PromptItem, *, split: str) -> Verifier:
     if item.row.get("verifier") is None:
         raise DataError(f"{place}: missing; rewards of kind verifier need one in every row")
     try:
-        return parse_verifier(item.row["verifier"])
+        return read_verifier(item.row["verifier"], parse=parse_verifier)
     except InputError as error:
         raise DataError(f"{place}: {error}") from None
 

@@ -6,21 +6,19 @@ A rollout is plain tensors, so that a checkpoint in the middle of a step keeps i
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from rewardmodel.chat import encode_prompt
 from rewardmodel.contract import OnlineSpec
-from rewardmodel.data import DataError, PromptItem, find_splits, hash_file, read_manifest, read_prompts
+from rewardmodel.data import PromptItem, find_splits, hash_file, read_manifest, read_prompts
 from rewardmodel.groups import Group
 from rewardmodel.progress import Progress
+from rewardmodel.train.common import keep_prompts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +38,8 @@ def read_prompt_splits(spec: OnlineSpec, *, tokenizer: Any) -> PromptData:
     kept: dict[str, list[PromptItem]] = {}
     dropped: dict[str, dict[str, int]] = {}
     for split in ("train", "test"):
-        kept[split], dropped[split] = _keep_prompts(spec, file=files[split], tokenizer=tokenizer)
-        if not kept[split]:
-            raise DataError(
-                f"{files[split]}: every prompt is longer than max_length {spec.max_length} less response_tokens "
-                f"{spec.response_tokens}; raise the one or lower the other"
-            )
+        found = read_prompts(files[split])
+        kept[split], dropped[split] = keep_prompts(spec, prompts=found, tokenizer=tokenizer, file=files[split])
     return PromptData(
         train=kept["train"],
         test=kept["test"][: spec.test_prompts],
@@ -53,20 +47,6 @@ def read_prompt_splits(spec: OnlineSpec, *, tokenizer: Any) -> PromptData:
         sha256={split: hash_file(files[split]) for split in ("train", "test")},
         manifest=read_manifest(spec.data),
     )
-
-
-def _keep_prompts(spec: OnlineSpec, *, file: Path, tokenizer: Any) -> tuple[list[PromptItem], dict[str, int]]:
-    kept: dict[str, PromptItem] = {}
-    dropped = {"too_long": 0, "repeated": 0}
-    for item in read_prompts(file):
-        key = json.dumps(item.prompt, sort_keys=True)
-        if key in kept:
-            dropped["repeated"] += 1
-        elif len(encode_prompt(tokenizer, messages=item.prompt)) + spec.response_tokens > spec.max_length:
-            dropped["too_long"] += 1
-        else:
-            kept[key] = item
-    return list(kept.values()), dropped
 
 
 def count_rollouts(spec: OnlineSpec, *, prompts: int) -> int:

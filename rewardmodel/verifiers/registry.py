@@ -15,7 +15,7 @@ import atexit
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,6 +150,12 @@ def shared_sandbox(*, unsafe: bool) -> Sandbox:
             _sandboxes[unsafe] = Sandbox(unsafe=unsafe)
             atexit.register(_sandboxes[unsafe].close)
         return _sandboxes[unsafe]
+
+
+def require_sandbox(verifiers: Iterable[Verifier], *, unsafe: bool = False) -> None:
+    """Raise SandboxUnavailable where one of them runs code and nothing isolates it, before anything is checked."""
+    if any(verifier.kind == "code" for verifier in verifiers):
+        shared_sandbox(unsafe=unsafe)
 
 
 def settle_repeats(verdicts: list[Verdict]) -> Verdict:

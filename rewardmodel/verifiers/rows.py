@@ -20,8 +20,8 @@ from rewardmodel.verifiers.registry import (
     Permissions,
     Verifier,
     parse_verifier,
+    require_sandbox,
     settle_repeats,
-    shared_sandbox,
     verify,
 )
 from rewardmodel.verifiers.reward import check_rewards
@@ -49,8 +49,7 @@ def verify_items(
 
     Raises InputError for a reward model that is none, and where code can be isolated by nothing.
     """
-    if any(item.verifier.kind == "code" for item in items):
-        shared_sandbox(unsafe=permissions.unsafe_code)  # refused here, before anything was checked
+    require_sandbox((item.verifier for item in items), unsafe=permissions.unsafe_code)
     progress = progress or Progress(show=False)
     by_model = [place for place, item in enumerate(items) if item.verifier.kind == "reward"]
     by_worker = [place for place, item in enumerate(items) if item.verifier.kind != "reward"]

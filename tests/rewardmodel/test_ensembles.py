@@ -60,10 +60,10 @@ def test_scores_by_several_have_their_mean_and_spread(tmp_path: Path, members: l
     together = score(tmp_path, members[0], str(rows), "--with", members[1])
     pairs = [(one["score"], other["score"]) for one, other in zip(first[:3], second[:3], strict=True)]
     assert [row["scores"] for row in together[:3]] == [pytest.approx(pair) for pair in pairs]
-    leads = [one - other for one, other in pairs]  # type: ignore[operator]
+    leads = [one - other for one, other in pairs]
     centre = sum(leads) / 3
     assert [row["std"] for row in together[:3]] == pytest.approx([abs(lead - centre) / 2**0.5 for lead in leads])
-    assert [row["score"] for row in together[:3]] == pytest.approx([sum(pair) / 2 for pair in pairs])  # type: ignore[arg-type]
+    assert [row["score"] for row in together[:3]] == pytest.approx([sum(pair) / 2 for pair in pairs])
     assert {name: together[3][name] for name in ("score", "std", "scores")} == {
         "score": None, "std": None, "scores": []
     }  # fmt: skip

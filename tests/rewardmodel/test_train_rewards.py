@@ -1,5 +1,6 @@
 """Rewards of several terms, and a gold model beside them, on tiny models."""
 
+import json
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -65,8 +66,8 @@ def test_the_reward_is_the_weighted_sum_of_its_terms(make_ppo: MakePPO) -> None:
     verifier = {"kind": "math", "answer": "7"}
     prompt = [{"role": "user", "content": "how many?"}]
     items = [
-        PromptItem("a", prompt, {"verifier": verifier, "marked": True}),  # type: ignore[arg-type]
-        PromptItem("b", prompt, {"verifier": verifier}),  # type: ignore[arg-type]
+        PromptItem("a", prompt, {"verifier": verifier, "marked": True}),
+        PromptItem("b", prompt, {"verifier": json.dumps(verifier)}),  # as snapshots keep it
     ]
     reward = open_rewards(make_ppo("rloo", reward_model=None, rewards=terms), items=items)
     found = reward(items, [answer("the cat says\n#### 7", tokens=6), answer("nothing", tokens=2)])
@@ -89,7 +90,7 @@ def test_several_reward_models_give_their_mean_less_their_spread(
         lines = [
             [*item.prompt, {"role": "assistant", "content": text}] for item, text in zip(items, texts, strict=True)
         ]
-        each.append(score_texts(model, tokenizer=tokenizer, conversations=lines, compute=compute))  # type: ignore[arg-type]
+        each.append(score_texts(model, tokenizer=tokenizer, conversations=lines, compute=compute))
     both = np.array(each, dtype=float)
     assert np.abs(both[0] - both[1]).max() > 0.01
     expected = both.mean(0) - 0.5 * np.abs(both[0] - both[1]) / 2
