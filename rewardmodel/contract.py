@@ -608,9 +608,9 @@ class OnlineSpec(_TrainingSpec):
     )
     group_size: int = setting(1, minimum=1, maximum=1024, help="Responses to each prompt of a step.")
     minibatches: int = setting(
-        4, minimum=1, maximum=4096, help="Parts of a rollout, of whole prompts, that each move the weights once a pass."
+        1, minimum=1, maximum=4096, help="Parts of a rollout, of whole prompts, that each move the weights once a pass."
     )
-    ppo_epochs: int = setting(4, minimum=1, maximum=100, help="Passes over a rollout (K in PPO, algorithm 1).")
+    ppo_epochs: int = setting(1, minimum=1, maximum=100, help="Passes over a rollout (mu in GRPO).")
     gradient_accumulation: int = setting(
         1, minimum=1, maximum=1, help="Always 1: a minibatch that is too large is read in parts of batch_tokens."
     )
@@ -708,6 +708,10 @@ class PPOSpec(PenalizedSpec):
 
     method: ClassVar[str] = "ppo"
 
+    minibatches: int = setting(
+        4, minimum=1, maximum=4096, help="Parts of a rollout, of whole prompts, that each move the weights once a pass."
+    )
+    ppo_epochs: int = setting(4, minimum=1, maximum=100, help="Passes over a rollout (K in PPO, algorithm 1).")
     value_model: str = setting(
         "reward",
         choices=("reward", "policy"),
@@ -756,10 +760,6 @@ class RLOOSpec(PenalizedSpec):
     method: ClassVar[str] = "rloo"
 
     group_size: int = setting(4, minimum=2, maximum=1024, help="Responses to each prompt of a step (k).")
-    minibatches: int = setting(
-        1, minimum=1, maximum=4096, help="Parts of a rollout, of whole prompts, that each move the weights once a pass."
-    )
-    ppo_epochs: int = setting(1, minimum=1, maximum=100, help="Passes over a rollout.")
     normalize_advantages: bool = setting(False, help="Advantages of a rollout to mean 0 and variance 1.")
 
 
@@ -773,10 +773,6 @@ class GRPOSpec(PenalizedSpec):
         64, minimum=2, maximum=65536, help="Responses of a step (rollout): group_size to each of its prompts."
     )
     group_size: int = setting(8, minimum=2, maximum=1024, help="Responses to each prompt of a step (G).")
-    minibatches: int = setting(
-        1, minimum=1, maximum=4096, help="Parts of a rollout, of whole prompts, that each move the weights once a pass."
-    )
-    ppo_epochs: int = setting(1, minimum=1, maximum=100, help="Passes over a rollout (mu).")
     kl_coefficient: float = setting(0.04, minimum=0, maximum=100, help="Weight of the KL (k3) in the loss, a token.")
     scale_advantages: bool = setting(
         True, help="Divide by the standard deviation of the group's scores; false as in Dr. GRPO (Liu et al. 2025)."
@@ -796,10 +792,6 @@ class OnlineDPOSpec(OnlineSpec):
     method: ClassVar[str] = "online-dpo"
 
     group_size: int = setting(2, minimum=2, maximum=1024, help="Responses to each prompt, of which two are learned.")
-    minibatches: int = setting(
-        1, minimum=1, maximum=4096, help="Parts of a rollout, of whole prompts, that each move the weights once a pass."
-    )
-    ppo_epochs: int = setting(1, minimum=1, maximum=100, help="Passes over a rollout.")
     beta: float = setting(0.1, above=0, maximum=100, help="Strength of the pull towards the reference.")
 
 
