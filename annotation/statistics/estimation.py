@@ -112,9 +112,6 @@ def estimate(
     maximum = find_maximum(likelihood)
     there = likelihood(maximum.point)
     covariance, clusters = covariance_of(likelihood, point=maximum.point, there=there, groupings=groupings)
-    known = None
-    if covariance is not None:
-        known = ~np.isnan(np.diag(covariance)[:n])
     fitted = replace(
         nothing,
         clusters=clusters,
@@ -123,9 +120,7 @@ def estimate(
         effects=effects_of(likelihood, point=maximum.point, covariance=covariance),
         samples=draw_samples(likelihood, maximum=maximum, groupings=groupings) if settings.bootstrap else None,
     )
-    scored = fitted.with_scores(
-        maximum.point[:n], covariance=None if covariance is None else covariance[:n, :n], known=known
-    )
+    scored = fitted.with_scores(maximum.point[:n], covariance=None if covariance is None else covariance[:n, :n])
     return scored, maximum, covariance
 
 

@@ -90,32 +90,27 @@ class Fit:
         """Whether something is said of the two items together, (n, n)."""
         return self.component[:, None] == self.component[None, :]
 
-    def with_scores(
-        self, scores: Floats, *, covariance: Floats | None, known: npt.NDArray[np.bool_] | None = None
-    ) -> Fit:
+    def with_scores(self, scores: Floats, *, covariance: Floats | None) -> Fit:
         """The fit with these scores, (n,), and their covariance, (n, n): centred, and NaN where nothing is known.
 
-        `known`: the items whose errors are known, (n,), all where it is not given; each component is centred over its
-        own, or over all where it has none. Samples of the others are NaN.
+        Each component is centred over its items whose variance is known (not NaN), or over all where there is none or
+        no covariance. Samples of the others are NaN.
         """
         component, size = self.component, np.bincount(self.component)[self.component]
-        known = np.ones(len(scores), dtype=bool) if known is None else known
-        has_known = np.bincount(component, weights=known)[component] > 0
-        weight = np.where(has_known, known, True) / 1.0
+        known = np.ones(len(scores), dtype=bool) if covariance is None else ~np.isnan(np.diag(covariance))
+        counted = known | (np.bincount(component, weights=known)[component] == 0)
+        sizes = np.bincount(component, weights=counted)
 
         def centred(values: Floats) -> Floats:
-            means = np.bincount(component, weights=values * weight) / np.bincount(component, weights=weight)
+            means = np.bincount(component, weights=values * counted) / sizes
             return np.where(size > 1, values - means[component], np.nan)
 
         together = (size > 1)[:, None] & self.comparable
-        samples = self.samples
-        if samples is not None:
-            samples = np.where(known, np.stack([centred(sample) for sample in samples]), np.nan)
         return replace(
             self,
             scores=centred(scores),
             covariance=None if covariance is None else np.where(together, covariance, np.nan),
-            samples=samples,
+            samples=None if self.samples is None else np.where(known, np.stack([*map(centred, self.samples)]), np.nan),
         )
 
     def score(self, item: Hashable) -> float:
