@@ -16,7 +16,7 @@ from django.db.models import Avg, Exists, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Length
 from django.utils.translation import gettext as _
 
-from annotation.judgements import ITEM_NAMES, KINDS, By, Judgements, JudgementStream, compare, current_rankings
+from annotation.judgements import ITEM_NAMES, KINDS, By, Judgements, JudgementStream, compare
 from annotation.models import Membership, Project, Ranking, Response, Slate, SlateResponse
 from annotation.queries import TurnTexts
 from annotation.statistics.comparisons import TASKS
@@ -62,7 +62,9 @@ class Question:
 
     def __post_init__(self) -> None:
         for name, kind in (("by", By), ("method", Method), ("cluster", Cluster)):
-            if getattr(self, name) not in get_args(kind) and (name, self.cluster) != ("cluster", None):
+            if name == "cluster" and self.cluster is None:
+                continue
+            if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}.")
         if unknown := sorted(set(self.slices) - set(SLICES)):
             raise ValueError(f"Unknown slice {unknown[0]!r}; use one of {', '.join(SLICES)}.")
@@ -142,8 +144,8 @@ def slice_values(project: Project) -> dict[str, list[str]]:
 
 
 def narrow(slices: Mapping[str, str]) -> QuerySet[Ranking]:
-    """The current rankings that meet every slice."""
-    rankings = current_rankings()
+    """The rankings that meet every slice; of which a `JudgementStream` reads the current ones."""
+    rankings = Ranking.objects.all()
     for name, value in slices.items():
         if name in METADATA:
             rankings = rankings.filter(**{f"slate__prompt__metadata__{name}": value})

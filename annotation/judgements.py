@@ -138,8 +138,8 @@ class ToTheSecond(Func):
 class JudgementStream:
     """A project's current judgements in chunks, slate by slate, in ascending order of slates and judgements.
 
-    `rankings` narrows them down; by default all that no amendment superseded. `newest_slates`: those of so many slates
-    at most, the newest that were judged. `by`: what the items are, the responses' sources, the registry's models
+    Current are those that no amendment superseded; `rankings` narrows them down. `newest_slates`: those of so many
+    slates at most, the newest that were judged. `by`: what the items are, the responses' sources, the registry's models
     (-1 where no model is known) or the responses themselves. Without `with_items` none are read, and the `items` of a
     chunk are -1. Every pass reads the database anew.
     """

@@ -72,6 +72,16 @@ class Item:
     losses: int
 
     @property
+    def is_scored(self) -> bool:
+        """Whether anything is comparable with it."""
+        return math.isfinite(self.score)
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether anything is known of its error."""
+        return math.isfinite(self.interval[0])
+
+    @property
     def win_rate(self) -> float:
         """The share of its comparisons that it won, a tie counting half."""
         return (self.wins + self.ties / 2) / self.comparisons
@@ -229,13 +239,14 @@ class LeaderboardReport:
     @property
     def thin(self) -> tuple[Item, ...]:
         """Items in so few clusters that their own intervals are too narrow; none where all are."""
-        known = [item for item in self.items if math.isfinite(item.interval[0])]
-        return () if self.few_clusters else tuple(item for item in known if item.clusters < THIN)
+        if self.few_clusters:
+            return ()
+        return tuple(item for item in self.items if item.has_interval and item.clusters < THIN)
 
     @property
     def unknown(self) -> tuple[Item, ...]:
         """Items with a score and no interval: one group alone joins them to the others, or all judgements are alike."""
-        return tuple(item for item in self.items if math.isfinite(item.score) and math.isnan(item.interval[0]))
+        return tuple(item for item in self.items if item.is_scored and not item.has_interval)
 
     @property
     def is_one_prompt(self) -> bool:
@@ -363,7 +374,9 @@ def make_leaderboard(project: Project, question: Question) -> LeaderboardReport:
         field, battles=replace(field.battles, left=place[field.battles.left], right=place[field.battles.right])
     )
     style = _control_style(project, field, question=question)
-    cluster = question.cluster or _usual_cluster(field, question=question)
+    compared_prompts = _count_compared_prompts(field)
+    is_alone = question.by == "response" or compared_prompts < 2
+    cluster: Cluster = question.cluster or ("ranking" if is_alone else "prompt")
     if question.method == "plackett-luce":
         fit, fallback = _fit_orders(field, question=question, names=names, place=place, cluster=cluster), Fallback()
     else:
@@ -383,7 +396,7 @@ def make_leaderboard(project: Project, question: Question) -> LeaderboardReport:
         simulated=field.simulated,
         annotators=len(np.unique(field.annotator)),
         prompts=len(np.unique(field.prompt)),
-        compared_prompts=_count_compared_prompts(field),
+        compared_prompts=compared_prompts,
         slates=len(np.unique(field.slate)),
         criteria=field.criteria,
         ties_refused=fallback.ties_refused,
@@ -431,10 +444,6 @@ def _control_style(project: Project, field: Field, *, question: Question) -> Sty
     return Style(
         differences[:, differs > 0], features=told, differs_in=tuple(differs[differs > 0].tolist()), constant=constant
     )
-
-
-def _usual_cluster(field: Field, *, question: Question) -> Cluster:
-    return "ranking" if question.by == "response" or _count_compared_prompts(field) < 2 else "prompt"
 
 
 def _count_compared_prompts(field: Field) -> int:

@@ -48,16 +48,6 @@ class ItemRow:
     item: Item
     opens_component: bool
 
-    @property
-    def is_scored(self) -> bool:
-        """Whether anything is comparable with it."""
-        return math.isfinite(self.item.score)
-
-    @property
-    def has_interval(self) -> bool:
-        """Whether anything is known of its error."""
-        return math.isfinite(self.item.rating_interval[0])
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -214,8 +204,8 @@ def plot_items(rows: Sequence[ItemRow]) -> dict[str, Any]:
                 "y": (y := TOP + ROW_HEIGHT * at + ROW_HEIGHT // 2),
                 "text_y": y + 5,
                 "x": x(row.item.rating),
-                "low": x(row.item.rating_interval[0]) if row.has_interval else None,
-                "high": x(row.item.rating_interval[1]) if row.has_interval else None,
+                "low": x(row.item.rating_interval[0]) if row.item.has_interval else None,
+                "high": x(row.item.rating_interval[1]) if row.item.has_interval else None,
             }
             for at, row in enumerate(rows)
         ],
@@ -324,7 +314,7 @@ def _download(request: HttpRequest, slug: str, *, name: str, kind: str) -> HttpR
 def _components(rows: Sequence[ItemRow]) -> Iterator[list[ItemRow]]:
     """The scored rows of each comparable set."""
     for component in dict.fromkeys(row.item.component for row in rows):
-        if part := [row for row in rows if row.item.component == component and row.is_scored]:
+        if part := [row for row in rows if row.item.component == component and row.item.is_scored]:
             yield part
 
 

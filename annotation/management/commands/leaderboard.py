@@ -159,11 +159,11 @@ def say_warnings(report: LeaderboardReport) -> Iterator[str]:
 def say_item(item: Item, *, width: int) -> str:
     """One row of the table."""
     name, won, n = f"{item.name:<{width}}", f"{item.win_rate * 100:.1f} %", item.comparisons
-    if math.isnan(item.score):
+    if not item.is_scored:
         return f"{'–':>4}  {'–':>7}  {name}  {'–':>6}  {'not comparable':>16}  {'–':>6}  {won:>6}  {n}"
     low, high = item.interval
     band = f"{item.band[0]:.0f}–{item.band[1]:.0f}"
-    interval = "–" if math.isnan(low) else f"{low:+.2f} to {high:+.2f}"
+    interval = "–" if not item.has_interval else f"{low:+.2f} to {high:+.2f}"
     return (
         f"{item.rank:>4.0f}  {band:>7}  {name}  {item.score:+6.2f}  {interval:>16}  {item.rating:6.0f}  {won:>6}  {n}"
     )
