@@ -36,13 +36,13 @@ import torch
 
 from rewardmodel.compute import resolve_compute
 from rewardmodel.contract import EMBEDDED_MODEL, PPOSpec, parse_spec
-from rewardmodel.data import read_prompts
+from rewardmodel.data import read_prompts, read_rows
 from rewardmodel.evaluation.policies import examine_policy
 from rewardmodel.evaluation.resampling import mean_interval
 from rewardmodel.generate import Sampling, generate_responses
 from rewardmodel.jobs import run_job
 from rewardmodel.models import load_policy, load_tokenizer
-from rewardmodel.rundir import RunDir
+from rewardmodel.rundir import RunDir, read_json_lines, write_json_lines
 from rewardmodel.train.rewards import open_judge
 
 RIVALS: dict[str, dict[str, Any]] = {
@@ -71,7 +71,7 @@ class Bench:
         self.tokens = 24 if quick else TOKENS
         self.length = 256 if quick else 1024
         out.mkdir(parents=True, exist_ok=True)
-        rows = {name: read_rows(directory / f"{name}.jsonl") for name in ("train", "test")}
+        rows = {name: [row for _line, row in read_rows(directory / f"{name}.jsonl")] for name in ("train", "test")}
         if quick:
             rows = {name: [row for row in part if len(str(row["prompt"])) < 300][:24] for name, part in rows.items()}
         halves = [[row for row in rows["train"] if half_of(row) == half] for half in (0, 1)]
@@ -163,15 +163,15 @@ def run_stage(stage: str, *, bench: Bench, peer: str | None) -> None:
         keep(compare_best(bench), bench=bench)
     else:
         sides = [measure_ppo(bench), measure_rloo(bench)]
-        write_json(bench.out / "speed.json", [*sides, *([measure_peer(bench, python=peer)] if peer else [])])
+        write_json_lines(bench.out / "speed.jsonl", [*sides, *([measure_peer(bench, python=peer)] if peer else [])])
 
 
 def keep(row: dict[str, Any], *, bench: Bench) -> None:
     """The row in the table, in place of an older one of its name."""
     emit(row)
-    file = bench.out / "table.json"
-    others = [old for old in read_json(file) or [] if old["policy"] != row["policy"]]
-    write_json(file, [*others, row])
+    file = bench.out / "table.jsonl"
+    others = [old for old in read_json_lines(file) if old["policy"] != row["policy"]]
+    write_json_lines(file, [*others, row])
 
 
 def compare(stage: str, *, bench: Bench) -> dict[str, Any]:
@@ -252,11 +252,11 @@ def measure_rloo(bench: Bench) -> dict[str, Any]:
     def reward(prompts: list[Any], completions: list[Any], **_more: Any) -> list[float]:
         return [float(value) for value in judge(prompts, [answer[0]["content"] for answer in completions])]
 
-    class Clock(TrainerCallback):  # type: ignore[misc]  # TRL is untyped
-        marks: list[float] = []
+    marks: list[float] = []
 
+    class Clock(TrainerCallback):
         def on_step_end(self, *_arguments: Any, **_more: Any) -> None:
-            self.marks.append(time.perf_counter())
+            marks.append(time.perf_counter())
 
     rows = [{"prompt": item.prompt} for item in read_prompts(bench.files["prompts"])]
     trainer = RLOOTrainer(
@@ -273,7 +273,6 @@ def measure_rloo(bench: Bench) -> dict[str, Any]:
         callbacks=[Clock()],
     )  # fmt: skip
     trainer.train()
-    marks = Clock.marks
     return {
         "side": "TRL's RLOOTrainer",
         "answers_a_second": size * (len(marks) - 1) / (marks[-1] - marks[0]),
@@ -308,7 +307,7 @@ def sampling(bench: Bench, *, n: int) -> Sampling:
 
 def print_results(out: Path) -> bool:
     """The tables of what was done so far; whether all goals are met."""
-    table, speed = (read_json(out / f"{name}.json") for name in ("table", "speed"))
+    table, speed = (read_json_lines(out / f"{name}.jsonl") for name in ("table", "speed"))
     if table:
         print("\n| policy | win rate over SFT, by the judge | nats | length | at equal length |")
         print("| --- | --- | ---: | ---: | --- |")
@@ -322,7 +321,7 @@ def print_results(out: Path) -> bool:
         print("\n| side | answers a second | peak GiB |\n| --- | ---: | ---: |")
         for row in speed:
             print(f"| {row['side']} | {row['answers_a_second']:.1f} | {row['gib']:.1f} |")
-    ppo = next((row for row in table or [] if row["policy"] == "ppo"), None)
+    ppo = next((row for row in table if row["policy"] == "ppo"), None)
     if ppo is None or not speed:
         return False
     learned = ppo["win_rate"] >= GOALS["win_rate"] and ppo["interval"][0] > GOALS["lower"]
@@ -346,21 +345,9 @@ def peak_memory() -> float:
     return torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else float("nan")
 
 
-def read_rows(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-
-
 def write_rows(file: Path, rows: Sequence[Mapping[str, Any]]) -> str:
-    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    write_json_lines(file, rows)
     return str(file)
-
-
-def read_json(file: Path) -> Any:
-    return json.loads(file.read_text()) if file.exists() else None
-
-
-def write_json(file: Path, value: Any) -> None:
-    file.write_text(json.dumps(value, indent=1))
 
 
 def emit(row: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from trl.experimental.ppo import PPOConfig, PPOTrainer
 
 
-class Clock(TrainerCallback):  # type: ignore[misc]  # untyped there
+class Clock(TrainerCallback):
     """When each step ended."""
 
     def __init__(self) -> None:

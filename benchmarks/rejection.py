@@ -32,7 +32,7 @@ from typing import Any
 from rewardmodel.contract import EMBEDDED_MODEL
 from rewardmodel.evaluation.resampling import mean_interval
 from rewardmodel.jobs import run_job
-from rewardmodel.rundir import RunDir, read_json_lines
+from rewardmodel.rundir import RunDir, read_json_lines, write_json_lines
 
 FULL = {"train": 900, "test": 280, "references": 100}
 QUICK = {"train": 24, "test": 12, "references": 8}
@@ -76,10 +76,10 @@ def measure(options: argparse.Namespace, *, directory: Path) -> dict[str, Any]:
     sizes, rounds = (QUICK, ROUNDS | QUICK_ROUNDS) if options.quick else (FULL, ROUNDS)
     train, test = make_questions(sizes["train"], test=sizes["test"])
     data = directory / "data"
-    write_rows(data / "train.jsonl", train)
-    write_rows(data / "test.jsonl", test)
+    write_json_lines(data / "train.jsonl", train)
+    write_json_lines(data / "test.jsonl", test)
     references = [make_reference(row) for row in train]
-    write_rows(directory / "references.jsonl", references[: sizes["references"]])
+    write_json_lines(directory / "references.jsonl", references[: sizes["references"]])
     spec = {"method": "rejection", "model": options.model, "data": str(data), "test_prompts": sizes["test"], **rounds}
     started = time.perf_counter()
     mixed = {"examples": str(directory / "references.jsonl"), "examples_ratio": 1000.0}
@@ -111,7 +111,7 @@ def run(spec: dict[str, Any], *, directory: Path) -> RunDir:
 
 def run_sft(model: str, *, rows: list[dict[str, Any]], rounds: dict[str, Any], directory: Path) -> Path:
     """A policy trained on right answers, with the settings of a round. The loss on its own rows is not looked at."""
-    write_rows(directory / "train.jsonl", rows)
+    write_json_lines(directory / "train.jsonl", rows)
     names = ("batch_size", "epochs", "learning_rate", "tuning", "save_steps", "tensorboard")
     data = {split: str(directory / "train.jsonl") for split in ("train", "test")}
     spec = {
@@ -195,11 +195,6 @@ def list_questions(a: int, b: int) -> list[dict[str, Any]]:
 def make_reference(row: dict[str, Any]) -> dict[str, Any]:
     """A right answer to imitate."""
     return {"prompt": row["prompt"], "completion": f"{row['formula']} = {row['verifier']['answer']}"}
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def print_table(figures: dict[str, Any]) -> None:
