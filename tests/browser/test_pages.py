@@ -37,7 +37,7 @@ ENGINEER_PAGES = [
 ]  # fmt: skip
 ADMIN_PAGES = [
     "members/", "import/", "rank/", "history/", "settings/", "messages/", "guidelines/?version=2&against=1",
-    "practice/", "practice/1/", "practice/1/result/", "/projects/", "/projects/new/",
+    "practice/", "practice/1/", "practice/1/result/", "/", "/projects/new/",
 ]  # fmt: skip
 
 
