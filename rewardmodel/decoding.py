@@ -21,6 +21,9 @@ from rewardmodel.compute import Compute
 CHECK_EVERY = 16
 """Tokens between two looks at whether all responses have ended: looking waits for the GPU."""
 
+EVEN = 64
+"""Caches are as long as a multiple of this: attention would copy a mask of another length, in every layer."""
+
 Choose = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -62,6 +65,7 @@ def copy_weights(model: Any, *, dtype: torch.dtype) -> Any:
             memo[id(parameter)] = torch.nn.Parameter(whole.to(dtype, copy=True), requires_grad=False)
     twin = copy.deepcopy(inner, memo)
     for module in twin.modules():
+        module.__dict__.pop("forward", None)  # a compiled one, which would read the weights of the model
         if hasattr(module, "get_delta_weight"):
             module._disable_adapters = True
     return twin.eval()
@@ -95,9 +99,10 @@ def draw_tokens(
     each row, (batch,). record: replay one token's kernels for the others; without it the same is computed call by call.
     """
     batch, longest = ids.shape
-    cache = StaticCache(config=model.config, max_cache_len=longest + count)
+    length = -(-(longest + count) // EVEN) * EVEN
+    cache = StaticCache(config=model.config, max_cache_len=length)
     # Tokens that are still to come are hidden by causality alone.
-    seen = torch.cat([mask, mask.new_ones(batch, count)], dim=1)
+    seen = torch.cat([mask, mask.new_ones(batch, length - longest)], dim=1)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     logits = model(
         input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True,
