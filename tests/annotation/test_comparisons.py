@@ -84,6 +84,10 @@ def test_a_paired_difference_has_its_mean_and_an_interval_around_it():
     assert (result["old_mean"], result["new_mean"], result["difference"], result["win_rate"]) == (1.5, 3.0, 1.5, 1.0)
     low, high = result["interval"]
     assert 1 <= low < 1.5 < high <= 3
+    assert (result["win_rate"], result["win_rate_interval"]) == (1, [1, 1])
+    mixed = paired_difference([0] * 40, new=[1] * 20 + [-1] * 20)
+    low, high = mixed["win_rate_interval"]
+    assert 0.3 < low < mixed["win_rate"] == 0.5 < high < 0.7
     with pytest.raises(ValueError, match="same units"):
         paired_difference([1.0], new=[])
 
