@@ -13,15 +13,8 @@ from annotation.forms.run_compare import CompareForm
 from annotation.models import Run
 from annotation.queries import compare_policies
 from annotation.rules import require_membership
-from annotation.training_report import (
-    compare_runs,
-    describe_live,
-    describe_samples,
-    frontiers,
-    gain_rows,
-    is_online,
-    list_differences,
-)
+from annotation.run_comparison import compare_runs, frontiers, gain_rows, list_differences
+from annotation.training_report import describe_live, describe_samples, is_online
 from annotation.views.runs import ACTIVE, require_run
 
 
