@@ -38,11 +38,20 @@ def check_qlora(spec: ValidatedSpec) -> None:
 
 
 def choose_reader(spec: ValidatedSpec, *, base: Path, compute: Compute) -> Compute:
-    """Where held-out rows are read before and after: on the GPU, unless the whole model does not fit there."""
-    if spec.tuning != "qlora" or compute.device == "cpu":
+    """Where held-out rows are read before and after: on the GPU, unless the whole model does not fit there.
+
+    Raises InputError where it does not fit main memory, in which adapters are merged.
+    """
+    if spec.tuning != "qlora":
         return compute
-    free = find_free(compute, held=0)
     wanted = ROOM * 4 * count_saved_weights(base)
+    free = find_free(MAIN_MEMORY, held=0)
+    if free is not None and wanted > free:
+        raise InputError(
+            f"tuning: qlora merges into the whole model in main memory, which takes about {wanted / GIB:.1f} GiB, but "
+            f"{free / GIB:.1f} GiB are free: use a smaller model or a larger machine"
+        )
+    free = find_free(compute, held=0)
     if free is None or wanted <= free:
         return compute
     if current_ranks().first:
