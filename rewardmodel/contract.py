@@ -637,6 +637,9 @@ class OnlineSpec(_TrainingSpec):
         choices=("auto", "packed", "padded"),
         help="packed: responses in one row without padding; auto: on a GPU in bf16.",
     )
+    compile: str = setting(
+        "auto", choices=("auto", "on", "off"), help="Compile the repeated block; auto: on a GPU, where it pays back."
+    )
     response_tokens: int = setting(128, minimum=1, help="Longest response; what does not end by then is cut there.")
     max_length: int = setting(
         1024, minimum=8, help="Tokens of prompt and response_tokens together; longer prompts are dropped and counted."
