@@ -36,7 +36,9 @@ from rewardmodel.sandbox.isolation import (
 )
 from rewardmodel.sandbox.worker import Outcome, Stopped, Worker, start_worker
 
-__all__ = ["Limits", "Opaque", "Outcome", "Program", "ProgramFault", "Sandbox", "SandboxUnavailable", "Stopped"]
+__all__ = [
+    "Limits", "Opaque", "Outcome", "Program", "ProgramFault", "Sandbox", "SandboxUnavailable", "Stopped", "encode_value"
+]  # fmt: skip
 
 
 class ProgramFault(Exception):
@@ -59,11 +61,11 @@ class Program:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
 
-    def call(self, name: str, arguments: Sequence[Any], **named: Any) -> Any:
+    def call(self, name: str, arguments: Sequence[Any], /, **named: Any) -> Any:
         """The result, as a claim of the program. Raises ProgramFault, or Stopped where it does not answer."""
         reply = self.exchange(
-            f'{{"do":"call","of":{{"name":{json.dumps(name)}}},"arguments":{_encode(list(arguments))},'
-            f'"named":{_encode(named)}}}'.encode()
+            f'{{"do":"call","of":{{"name":{json.dumps(name)}}},"arguments":{encode_value(list(arguments))},'
+            f'"named":{encode_value(named)}}}'.encode()
         )
         return read_reply(reply)
 
@@ -201,7 +203,8 @@ def _keep_opaque(tag: str, content: Any) -> Opaque:
     return Opaque(str(content[1])[:50])
 
 
-def _encode(value: Any) -> str:
+def encode_value(value: Any) -> str:
+    """The value as a program is sent it. Raises TypeError for what is no plain value."""
     return inside.encode(value, refer=_refuse)
 
 
