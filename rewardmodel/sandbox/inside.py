@@ -429,7 +429,7 @@ def limit_itself(*, uid: int, memory: int, seconds: int, file_size: int, open_fi
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_FSIZE, file_size),
         (resource.RLIMIT_NOFILE, open_files),
-        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CORE, 1),  # with 0 the kernel still starts the machine's crash handler, outside and as root
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
         (resource.RLIMIT_SIGPENDING, 256),
