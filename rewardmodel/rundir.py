@@ -1,7 +1,8 @@
 """A run's directory: what was asked, how it stands, and what it made. Standard library only.
 
     spec.json        the spec, as `contract.spec_to_dict` gives it
-    status.json      {state, phase, step, total_steps, started_at, updated_at, eta_seconds, message, error, versions}
+    status.json      {state, phase, step, total_steps, started_at, updated_at, eta_seconds, message, error, versions,
+                      isolated: false once model-written code was let run where nothing isolates it}
     metrics.jsonl    one row a logging step: {"step": int, "time": epoch seconds, "loss": float, ...}
     report.json      held-out figures of the finished run
     provenance.json  data, hashes, versions and machine behind the result
@@ -38,6 +39,7 @@ STATUS_FIELDS = (
     "message",
     "error",
     "versions",
+    "isolated",
 )
 
 
