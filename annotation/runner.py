@@ -114,7 +114,16 @@ def read_facts(path: Path) -> Facts:
         report = directory.read_report()
     except RunDirError:
         report = None
-    return Facts(state=status["state"], status=status, report=report, error=status["error"] or "")
+    return Facts(state=status["state"], status=_storable(status), report=_storable(report), error=status["error"] or "")
+
+
+def _storable(value: Any) -> Any:
+    """The value without NUL, which models may write and PostgreSQL does not store."""
+    if isinstance(value, str):
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    if isinstance(value, dict):
+        return {_storable(name): _storable(item) for name, item in value.items()}
+    return [_storable(item) for item in value] if isinstance(value, list) else value
 
 
 def read_metrics(path: Path, *, after_line: int = 0) -> list[dict[str, Any]]:

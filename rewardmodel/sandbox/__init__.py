@@ -40,6 +40,8 @@ __all__ = [
     "Limits", "Opaque", "Outcome", "Program", "ProgramFault", "Sandbox", "SandboxUnavailable", "Stopped", "encode_value"
 ]  # fmt: skip
 
+MOST_SPARE = 16  # one thread starts them all, and each holds a dozen files open
+
 
 class ProgramFault(Exception):
     """The program raised something, or answered with what is no value; the message tells it in one line."""
@@ -77,14 +79,16 @@ class Program:
 class Sandbox:
     """A pool of sandboxes that are started ahead; `close` it, or use it as a context. Threads may share it.
 
-    spare: how many wait, beyond those at work; as many as the machine has cores do.
+    spare: how many wait, beyond those at work; as many as the machine has cores do, up to MOST_SPARE.
     """
 
     def __init__(self, *, limits: Limits | None = None, spare: int | None = None, unsafe: bool = False) -> None:
         self.limits = limits or Limits()
         self.isolated = not unsafe
         self._bubblewrap = "" if unsafe else find_bubblewrap()
-        self._waiting: queue.Queue[Worker | Exception] = queue.Queue(maxsize=spare or os.cpu_count() or 1)
+        self._waiting: queue.Queue[Worker | Exception] = queue.Queue(
+            maxsize=spare or min(os.cpu_count() or 1, MOST_SPARE)
+        )
         self._closing = threading.Event()
         # One thread starts all workers: the kernel ends them with the thread that started them.
         self._starter = threading.Thread(target=self._keep_starting, name="sandbox", daemon=True)

@@ -405,3 +405,13 @@ def test_a_worker_lets_code_run_without_isolation_only_where_it_was_told_so(proj
     assert command[1:] == [
         "-m", "rewardmodel", "run", str(runs.run_directory(run)), *(["--unsafe-without-sandbox"] if allowed else [])
     ]  # fmt: skip
+
+
+def test_what_a_model_wrote_into_its_report_is_stored_without_nul(project, snapshot):
+    """PostgreSQL refuses it in JSON as in text: the run would end as failed."""
+    run = claim(runs.queue_run(project, method="reward", settings={}, snapshot=snapshot))
+    report = {"samples": [{"before": "a\0b", "after": "\\u0000"}], "seconds": 1.5, "notes": []}
+    RunDir(runs.prepare_run(run)).write_report(report)
+    ended = end(run, message="a\0")
+    assert ended.report == report | {"samples": [{"before": "a\N{REPLACEMENT CHARACTER}b", "after": "\\u0000"}]}
+    assert (ended.state, ended.status["message"]) == ("succeeded", "a\N{REPLACEMENT CHARACTER}")
