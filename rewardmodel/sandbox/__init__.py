@@ -170,6 +170,8 @@ class Sandbox:
         while not self._closing.is_set():
             try:
                 self._waiting.put(self._start())
+            except OSError as error:  # no process, descriptor or memory left, or a call that is forbidden here
+                self._waiting.put(explain_failure(f"it does not start ({error})"))
             except Exception as error:  # it belongs to whoever waits for a worker
                 self._waiting.put(error)
 

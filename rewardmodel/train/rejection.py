@@ -61,7 +61,7 @@ from rewardmodel.train.common import (
     warn_where_not_isolated,
 )
 from rewardmodel.train.examples import ExampleData
-from rewardmodel.train.explore import Checkers, Exploration, Prompt, explore_prompts
+from rewardmodel.train.explore import Checkers, Exploration, Prompt, explore_prompts, is_usable
 from rewardmodel.train.sft import train_on_rows
 from rewardmodel.verifiers.registry import Permissions, parse_verifier, require_sandbox
 from rewardmodel.verifiers.workers import WorkerPool
@@ -256,7 +256,7 @@ def explore(setting: Setting, *, number: int) -> dict[str, Any]:
     return {
         "attempts": len(rows),
         "passed": len(passed),
-        "acceptance": len(passed) / len(rows),
+        "acceptance": sum(map(is_usable, rows)) / len(rows),
         "unfinished": sum(row["finish_reason"] != "eos" for row in rows),
         "solved": len({row["prompt_id"] for row in passed}),
         "prompts": len(setting.data.train),

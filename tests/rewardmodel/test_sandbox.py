@@ -281,6 +281,15 @@ def test_where_bubblewrap_fails_it_refuses_with_its_words(monkeypatch, tmp_path)
         Sandbox()
 
 
+def test_where_no_process_can_be_started_it_says_why(monkeypatch):
+    def refuse(*_words, **_settings):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("rewardmodel.sandbox.worker.subprocess.Popen", refuse)
+    with pytest.raises(SandboxUnavailable, match=r"it does not start \(\[Errno 24\] Too many open files\)"):
+        Sandbox()
+
+
 def test_the_unsafe_flag_says_so_in_every_outcome():
     with Sandbox(unsafe=True, limits=Limits(seconds=SECONDS)) as plain:
         outcome = plain.run("print(1)")

@@ -137,6 +137,11 @@ def test_metrics_tell_acceptance_and_speed_and_the_card_what_was_measured(reject
     rows = rejection_run.read_metrics()
     assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
     assert all(row["tokens_per_second"] > 0 and 0 <= row["acceptance"] <= 1 for row in rows if "attempts" in row)
+    for told in rejection_run.read_report()["rounds"]:
+        made = attempts_of(rejection_run, told["round"])
+        accepted = [row for row in made if row["passed"] and row["finish_reason"] == "eos"]
+        last = [row for row in rows if row["round"] == told["round"] and "attempts" in row][-1]
+        assert told["acceptance"] == last["acceptance"] == len(accepted) / len(made)
     assert [row["round"] for row in rows if "pass_at_1" in row] == [1, 2]
     card = (rejection_run.outputs / "model" / "README.md").read_text()
     assert "rejection-sampling fine-tuning" in card
