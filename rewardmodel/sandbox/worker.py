@@ -303,12 +303,12 @@ class Worker:
 def start_worker(command: Command, *, limits: Limits, isolated: bool) -> Worker:
     """Starts the command. The thread that calls this must outlive the worker: bubblewrap ends with the thread."""
     home = None if isolated else tempfile.TemporaryDirectory(prefix="unsafe-")
-    replies, replies_end = os.pipe()
-    info, info_end = os.pipe() if isolated else (None, None)
-    inherited = {name: _hold(data) for name, data in command.files.items()} | {"replies": replies_end}
-    if info_end is not None:
-        inherited["info"] = info_end
-    try:
+    with contextlib.ExitStack() as opened, contextlib.ExitStack() as undone:
+        inherited = {name: _hold(data, until=opened) for name, data in command.files.items()}
+        replies, inherited["replies"] = _open_pipe(reader=undone, writer=opened)
+        info = None
+        if isolated:
+            info, inherited["info"] = _open_pipe(reader=undone, writer=opened)
         process = subprocess.Popen(
             [_fill_in(word, inherited) for word in command.words],
             env={},
@@ -320,13 +320,21 @@ def start_worker(command: Command, *, limits: Limits, isolated: bool) -> Worker:
             pass_fds=tuple(inherited.values()),
             start_new_session=True,
         )
-    finally:
-        for descriptor in inherited.values():
-            os.close(descriptor)
-    worker = Worker(process, replies, info, limits, isolated, home)
-    if command.uid:
-        worker.hand_streams_to(command.uid)
+        undone.callback(process.wait)
+        undone.callback(process.kill)
+        worker = Worker(process, replies, info, limits, isolated, home)
+        if command.uid:
+            worker.hand_streams_to(command.uid)
+        undone.pop_all()
     return worker
+
+
+def _open_pipe(*, reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
+    """Both ends of a pipe, and who closes them."""
+    ends = os.pipe()
+    for stack, end in zip((reader, writer), ends, strict=True):
+        stack.callback(os.close, end)
+    return ends
 
 
 def _fill_in(word: str, inherited: dict[str, int]) -> str:
@@ -334,9 +342,10 @@ def _fill_in(word: str, inherited: dict[str, int]) -> str:
     return str(inherited[word[1:-1]]) if word[1:-1] in inherited and word[0] == "{" else word
 
 
-def _hold(data: bytes) -> int:
+def _hold(data: bytes, *, until: contextlib.ExitStack) -> int:
     """A descriptor to read the data from."""
     descriptor = os.memfd_create("sandbox")
+    until.callback(os.close, descriptor)
     with os.fdopen(os.dup(descriptor), "wb") as stream:
         stream.write(data)
     os.lseek(descriptor, 0, os.SEEK_SET)

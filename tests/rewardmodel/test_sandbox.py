@@ -286,8 +286,10 @@ def test_where_no_process_can_be_started_it_says_why(monkeypatch):
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr("rewardmodel.sandbox.worker.subprocess.Popen", refuse)
+    before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(SandboxUnavailable, match=r"it does not start \(\[Errno 24\] Too many open files\)"):
         Sandbox()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_the_unsafe_flag_says_so_in_every_outcome():
