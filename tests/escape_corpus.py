@@ -57,6 +57,12 @@ NETWORK = [
     Escape("http-metadata", "import urllib.request as u\nu.urlopen('http://169.254.169.254/', timeout=1); escaped()"),
     Escape("unix-abstract", _SOCKET + "s = socket.socket(socket.AF_UNIX); s.connect('\\x00@UNIX@'); escaped()"),
     Escape("netlink", _SOCKET + "socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0); escaped()"),
+    Escape(
+        "datagram-to-abstract",
+        _SOCKET + "a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+        "try: a.sendto(b'x', '\\x00@UNIX@')\nexcept ConnectionRefusedError: sys.exit()  # nobody of that name is here\n"
+        "except OSError: pass  # ours is there, and of another type\nescaped()",
+    ),
     Escape("raw-packets", _SOCKET + "socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0); escaped()"),
     Escape("vsock", _SOCKET + "socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM); escaped()"),
     Escape("kernel-crypto", _SOCKET + "socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET); escaped()"),
@@ -102,6 +108,9 @@ FILES = [
     Escape("files-without-end", "for n in range(10**8): open(f'/tmp/{n}', 'w').close()", _UNTIL_IT_BREAKS),
     Escape("folders-without-end", "for n in range(10**8): os.mkdir(f'/tmp/{n}')", _UNTIL_IT_BREAKS),
     Escape("links-without-end", "for n in range(10**8): os.symlink('x' * 99, f'/tmp/{n}')", _UNTIL_IT_BREAKS),
+    Escape(
+        "attributes-of-a-file", "open('/tmp/f', 'w').close()\nos.setxattr('/tmp/f', 'user.a', bytes(60000)); escaped()"
+    ),
     Escape("huge-file", "f = open('/tmp/f', 'wb'); f.truncate(2**33); escaped()"),
     Escape("huge-sparse-write", "f = open('/tmp/f', 'wb'); f.seek(2**33); f.write(b'x'); f.flush(); escaped()"),
     Escape("many-open-files", "fs = [open('/dev/null') for _ in range(2000)]; escaped()"),
@@ -281,7 +290,7 @@ PAIRS = [
 
 CORPUS = [*NETWORK, *FILES, *SECRETS, *KERNEL, *GREED, *PAIRS]
 CONTROLS = {
-    "tcp-loopback", "unix-abstract", "read-passwd", "read-checkout", "read-data-dir", "read-home", "list-home",
+    "tcp-loopback", "unix-abstract", "datagram-to-abstract", "read-passwd", "read-checkout", "read-data-dir", "read-home", "list-home",
     "write-home", "symlink-out", "dots-out", "caller-in-proc", "fork", "ptrace-me", "vfork-subprocess", "shell",
     "import-library", "multiprocessing", "memory-file",
 }  # fmt: skip

@@ -84,6 +84,9 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "vmsplice": (278, 75),
     "splice": (275, 76),
     "tee": (276, 77),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
     # doors into the kernel
     "io_setup": (206, 0),
     "io_uring_setup": (425, 425),
