@@ -69,6 +69,7 @@ from rewardmodel.train.common import (
     recall,
     record_provenance,
     seal_checkpoint,
+    warn_where_not_isolated,
 )
 from rewardmodel.train.loop import KEPT_CHECKPOINTS, Optimizer, prepare_blocks, round_up
 from rewardmodel.train.objectives import Reading, choose_objective
@@ -110,7 +111,7 @@ Sample = Callable[[Any, int], None]
 """Has a policy answer the report's prompts after so many steps, and keeps the answers."""
 
 
-def run_ppo(spec: OnlineSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]:
+def run_ppo(spec: OnlineSpec, *, run: RunDir, progress: Progress, unsafe_code: bool = False) -> dict[str, Any]:
     """Train, save outputs/model and return the report, whose figures are those of the saved model.
 
     Raises InputError before any training for data or models that cannot be used, CancelledError when asked to stop.
@@ -125,7 +126,8 @@ def run_ppo(spec: OnlineSpec, *, run: RunDir, progress: Progress) -> dict[str, A
     data = read_prompt_splits(spec, tokenizer=tokenizer)
     data.sha256.update(hash_models(spec))
     provenance = record_provenance(spec, run=run, data=data, model=base, compute=compute)
-    rewards = Rewards(spec, items={"train": data.train, "test": data.test})
+    rewards = Rewards(spec, items={"train": data.train, "test": data.test}, unsafe_code=unsafe_code)
+    warn_where_not_isolated(run, isolated=rewards.isolated)
     gold = None if spec.gold_model is None else open_judge(spec.gold_model, spec=spec)
     target = run.outputs / "model"
     shown = data.test[: spec.report_samples]
