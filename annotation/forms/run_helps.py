@@ -47,4 +47,12 @@ HELP_TEXTS = (
     gettext_noop("0: greedy, the likeliest token each time."),
     gettext_noop("Sample from the likeliest tokens that hold this mass."),
     gettext_noop("Responses scored at once."),
+    gettext_noop("Prompts that the model answers in either way."),
+    gettext_noop("Longest answer in tokens; too low speaks against thinking."),
+    gettext_noop("Right answers above which there are plenty."),
+    gettext_noop("Right answers that show their reasoning, enough to imitate it."),
+    gettext_noop("Right answers below which there are as good as none."),
+    gettext_noop("Share of prompts with a verifier, and of right answers that it accepts."),
+    gettext_noop("Share of answers to other prompts that a verifier may accept."),
+    gettext_noop("Comparisons that a reward model needs at least."),
 )

@@ -27,6 +27,7 @@ class Run(models.Model):
         REJECTION = "rejection", _("rejection sampling")
         GENERATE = "generate", _("generation")
         SCORE = "score", _("scoring")
+        ADVISE = "advise", _("advice")
 
     class State(models.TextChoices):
         QUEUED = "queued", _("queued")
@@ -65,7 +66,7 @@ class Run(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["project", "number"], name="run_number_once_a_project"),
             models.CheckConstraint(
-                condition=Q(method__in=["reward", "sft", "dpo", "kto", "rejection", "generate", "score"]),
+                condition=Q(method__in=["reward", "sft", "dpo", "kto", "rejection", "generate", "score", "advise"]),
                 name="run_method_known",
             ),
             models.CheckConstraint(

@@ -10,8 +10,10 @@ from rewardmodel import evidence as module
 from rewardmodel.advisor import Share
 from rewardmodel.cli import main
 from rewardmodel.contract import GenerateSpec, InputError
-from rewardmodel.data import DataError
+from rewardmodel.data import DataError, hash_file
 from rewardmodel.evidence import collect_evidence, read_project, shows_reasoning, try_thinking_aloud
+from rewardmodel.jobs import run_job
+from rewardmodel.rundir import RunDir
 from tests.rewardmodel.tiny import write_rows
 
 WORKED = "First we add the two numbers, one after the other, on our fingers. Then we count them all again. It is {}."
@@ -122,6 +124,34 @@ def test_the_command_advises(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     text = capsys.readouterr().out
     for part in ("(rft)", "Why:", "What could change it:", "right answers accepted: 8 of 8 (0.676 to 1.000)", "(rlhf)"):
         assert part in text
+
+
+def test_a_run_reports_the_advice_and_its_drawing(tmp_path: Path, tiny_model: Path) -> None:
+    """20 sums with verifiers and 8 right answers: with 8 enough, there are labels, and thinking aloud is tried. A model
+    that knows nothing gains nothing: SFT."""
+    rows = sums(20)
+    for row in rows[8:]:
+        del row["reference"]
+    file = write_rows(tmp_path / "project.jsonl", rows)
+    spec = {"method": "advise", "data": str(file), "model": str(tiny_model), "trial_prompts": 4, "max_new_tokens": 2}
+    run = RunDir(tmp_path / "run")
+    run.create({**spec, "some": 8, "threads": 1})
+    assert run_job(run, show=False) == "succeeded"
+    report = run.read_report()
+    said = report["advice"]
+    assert (said["method"], [step["node"] for step in said["path"]]) == ("sft", ["labels", "plenty", "reasoning"])
+    assert (said["thresholds"]["some"], said["evidence"]["trial"]["prompts"]) == (8, 4)
+    assert report["drawing"]["tree"]["answer"] == "yes"
+    assert report["data"] == {"rows": 20, "sha256": hash_file(file), "tried_at_most": 500}
+    assert run.read_status()["total_steps"] > 0
+
+
+def test_a_run_that_has_nothing_to_try_a_model_on_says_so(tmp_path: Path, tiny_model: Path) -> None:
+    file = write_rows(tmp_path / "project.jsonl", sums(3, verifier=False))
+    run = RunDir(tmp_path / "run")
+    run.create({"method": "advise", "data": str(file), "model": str(tiny_model), "threads": 1})
+    assert run_job(run, show=False) == "bad input"
+    assert run.read_status()["error"] == "model: a trial of thinking aloud needs at least two prompts with verifiers"
 
 
 def test_preferences_without_anything_else_are_for_rlhf(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
