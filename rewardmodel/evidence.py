@@ -40,14 +40,7 @@ def run_advise(spec: AdviseSpec, *, progress: Progress) -> dict[str, Any]:
     progress.start("reading")
     file = Path(spec.data)
     rows = read_project([file])
-    evidence = collect_evidence(rows, seed=spec.seed, progress=progress)
-    if spec.model is not None:
-        trial = try_thinking_aloud(
-            rows, spec=read_trial(spec, model=spec.model), n=spec.trial_prompts, seed=spec.seed, progress=progress
-        )
-        evidence = replace(evidence, trial=trial)
-    limits = Thresholds(**{item.name: getattr(spec, item.name) for item in fields(Thresholds)})
-    advice = advise(evidence, thresholds=limits)
+    advice = advise_on(rows, spec=spec, progress=progress)
     return {
         "method": spec.method,
         "data": {"rows": len(rows), "sha256": hash_file(file), "tried_at_most": TRIED},
@@ -55,6 +48,18 @@ def run_advise(spec: AdviseSpec, *, progress: Progress) -> dict[str, Any]:
         "advice": advice.to_dict(),
         "drawing": draw(advice),
     }
+
+
+def advise_on(rows: Sequence[Row], *, spec: AdviseSpec, progress: Progress) -> Advice:
+    """The advice on rows that were read, with a trial where the spec names a model."""
+    evidence = collect_evidence(rows, seed=spec.seed, progress=progress)
+    if spec.model is not None:
+        trial = try_thinking_aloud(
+            rows, spec=read_trial(spec, model=spec.model), n=spec.trial_prompts, seed=spec.seed, progress=progress
+        )
+        evidence = replace(evidence, trial=trial)
+    limits = Thresholds(**{item.name: getattr(spec, item.name) for item in fields(Thresholds)})
+    return advise(evidence, thresholds=limits)
 
 
 def read_trial(spec: AdviseSpec, *, model: str) -> GenerateSpec:

@@ -24,6 +24,8 @@ from annotation.rules import require_membership
 from annotation.views.advice_words import FIGURES, SHARES, say
 from annotation.views.runs import ACTIVE, queue_from_form, state_context
 
+TRIAL_FIELDS = ("base_model", "model", "trial_prompts", "max_new_tokens")
+"""Of the form, what a model is tried with; the rest is folded."""
 EARLIER = 10
 """Earlier advice that the page lists."""
 
@@ -43,6 +45,8 @@ def advice(request: HttpRequest, slug: str) -> HttpResponse:
         "project": membership.project,
         "section": "runs",
         "form": form,
+        "trial_fields": [form[name] for name in form.fields if name in TRIAL_FIELDS],
+        "threshold_fields": [form[name] for name in form.fields if name not in TRIAL_FIELDS],
         "given": describe_advice(shown) if shown else None,
         "shown": shown,
         "earlier": given_advice(membership.project)[:EARLIER],
@@ -102,9 +106,13 @@ def way_through(node: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def evidence_rows(evidence: dict[str, Any]) -> list[dict[str, Any]]:
-    """The counts, then the shares of which anything was counted, each with its interval."""
+    """The counts, then the shares of which anything was counted: those of a sample (`drawn`) have an interval."""
     counts = [{"label": label, "number": evidence[name]} for name, label in FIGURES.items()]
-    shares = [{"label": label, "share": evidence[name]} for name, label in SHARES.items() if evidence[name]["total"]]
+    shares = [
+        {"label": label, "share": evidence[name], "drawn": name != "checked"}
+        for name, label in SHARES.items()
+        if evidence[name]["total"]
+    ]
     return counts + shares
 
 

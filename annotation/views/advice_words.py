@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy, gettext_noop
 FIGURES = {
     "prompts": gettext_lazy("prompts"),
     "labelled": gettext_lazy("right answers that can be used"),
-    "unusable": gettext_lazy("right answers that cannot: empty, said twice, or refused by their own verifier"),
+    "unusable": gettext_lazy("answers that cannot be used: empty, said twice, or refused by their own verifier"),
     "worked": gettext_lazy("right answers that show their reasoning"),
     "preferences": gettext_lazy("comparisons by people"),
 }

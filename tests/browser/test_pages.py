@@ -22,8 +22,11 @@ from annotation.domain.practice import add_example, answer_example
 from annotation.domain.projects import publish_guidelines
 from annotation.domain.runs import queue_run, run_directory
 from annotation.models import Membership, Model, Ranking, Run
+from rewardmodel.advisor import Evidence
 from tests.annotation.factories import make_member, make_project, make_slate
+from tests.rewardmodel.test_advisor import CHECKABLE, HELPS
 from tests.views.conftest import freeze_trainable, rank_next
+from tests.views.test_advice import give_advice
 from tests.views.test_pages import REPORT
 
 OpenPage = Callable[..., Page]
@@ -34,6 +37,7 @@ ENGINEER_PAGES = [
     "", "guidelines/", "data/", "snapshots/", "snapshots/1/", "runs/", "runs/1/", "runs/new/?method=dpo",
     "models/", "models/1/", "agreement/", "leaderboard/", "leaderboard/?style=on&join=on",
     "leaderboard/?model=nonsense", "leaderboard/battles/?first=secret-source-0&second=secret-source-1",
+    "advice/", "runs/2/", "runs/new/?method=advise",
 ]  # fmt: skip
 ADMIN_PAGES = [
     "members/", "import/", "rank/", "history/", "settings/", "messages/", "guidelines/?version=2&against=1",
@@ -60,6 +64,7 @@ def people() -> dict[str, Membership]:
     publish_guidelines(project, text="Rank by how **correct** the response is.")
     snapshot = freeze_trainable(project)
     finish(queue_run(project, method="reward", settings={}, snapshot=snapshot))
+    give_advice(project, Evidence(prompts=400, labelled=50, worked=50, trial=HELPS, **CHECKABLE))
     Model.objects.create(project=project, pk=1, name="base", kind="policy", location="smollm2-135m-instruct")
     return members
 

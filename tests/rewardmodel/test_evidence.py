@@ -126,6 +126,21 @@ def test_the_command_advises(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert part in text
 
 
+def test_the_command_takes_thresholds_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """20 right answers are more than 15."""
+    file = str(write_rows(tmp_path / "rows.jsonl", sums(20, verifier=False)))
+    assert main(["advise", file, "--threshold", "many=15", "--threshold", "some=3", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["method"], said["path"][-1]["node"], said["thresholds"]["some"]) == ("sft", "plenty", 3)
+    for given, message in (
+        ("mny=15", "threshold unknown 'mny': did you mean 'many'?"),
+        ("many=x", "--threshold many=x: expected NAME=NUMBER"),
+        ("fooled=2", "fooled: must lie between 0 and 1, got 2"),
+    ):
+        assert main(["advise", file, "--threshold", given]) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_a_run_reports_the_advice_and_its_drawing(tmp_path: Path, tiny_model: Path) -> None:
     """20 sums with verifiers and 8 right answers: with 8 enough, there are labels, and thinking aloud is tried. A model
     that knows nothing gains nothing: SFT."""

@@ -16,7 +16,7 @@ from rest_framework.test import APIClient
 
 from annotation.domain.runs import queue_run
 from annotation.domain.snapshots import freeze_snapshot
-from annotation.models import Prompt, Run
+from annotation.models import Project, Prompt, Run
 from rewardmodel.advisor import Evidence, Share, advise, draw
 from tests.rewardmodel.test_advisor import CHECKABLE, EVERY_WAY, HELPS
 from tests.views.conftest import HALVES, World
@@ -40,9 +40,9 @@ def report_on(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def give_advice(world: World, evidence: Evidence, **request: Any) -> Run:
+def give_advice(project: Project, evidence: Evidence, **request: Any) -> Run:
     """A run for advice that found this evidence."""
-    run = queue_run(world.project, method="advise", settings={}, **request)
+    run = queue_run(project, method="advise", settings={}, **request)
     now = timezone.now()
     Run.objects.filter(pk=run.pk).update(state="succeeded", report=report_on(evidence), started_at=now, finished_at=now)
     run.refresh_from_db()
@@ -63,7 +63,7 @@ def text_of(fragment: str) -> str:
 def test_every_way_is_said_and_drawn(world: World, known: dict[str, Any], method: str, path: list[str]) -> None:
     """The way as a sentence; in the drawing a taken branch a step, one taken end, and the questions beside it muted."""
     evidence = Evidence(prompts=400, **known)
-    give_advice(world, evidence)
+    give_advice(world.project, evidence)
     page = read(world)
     steps = advise(evidence).path
     way = re.search(r'<p class="way">(.*?)</p>', page, re.DOTALL)
@@ -91,13 +91,15 @@ def others(method: str) -> list[str]:
 
 
 def test_the_page_says_what_it_rests_on_and_what_would_change_it(world: World) -> None:
-    """380 of 400 is 95.0 %, Wilson's interval 92.4 % to 96.7 %."""
-    give_advice(world, Evidence(prompts=400, labelled=4, preferences=20, checked=Share(380, 400)))
+    """30 of 40 is 75 %, Wilson's interval 59.8 % to 85.8 %. All prompts were counted, so that their share has none."""
+    found = Evidence(prompts=400, labelled=4, preferences=20, checked=Share(380, 400), agreement=Share(30, 40))
+    give_advice(world.project, found)
     page = read(world)
     rows = [text_of(row) for row in re.findall(r"<tr[^>]*>(.*?)</tr>", page, re.DOTALL)]
     assert "prompts 400 –" in rows
     assert "comparisons by people 20 –" in rows
-    assert "prompts with a verifier 380 of 400 92.4 % – 96.7 %" in rows
+    assert "prompts with a verifier 380 of 400 –" in rows
+    assert "pairs judged more than once on which all agree 30 of 40 59.8 % – 85.8 %" in rows
     assert not [row for row in rows if row.startswith("right answers that their verifier accepts")]
     assert "right answers to try the verifiers on" in page
     assert "6 more rows with right answers would count as labels" in page
@@ -106,7 +108,7 @@ def test_the_page_says_what_it_rests_on_and_what_would_change_it(world: World) -
 
 
 def test_a_trial_stands_among_the_evidence(world: World) -> None:
-    give_advice(world, Evidence(prompts=400, labelled=50, trial=HELPS, preferences=600, **CHECKABLE))
+    give_advice(world.project, Evidence(prompts=400, labelled=50, trial=HELPS, preferences=600, **CHECKABLE))
     rows = [text_of(row) for row in re.findall(r"<tr[^>]*>(.*?)</tr>", read(world), re.DOTALL)]
     assert "right more often thinking aloud, on 64 prompts 31.2 % 20.0 % – 42.0 %" in rows
     assert "Afterwards: RLHF" in text_of(read(world))
@@ -123,7 +125,7 @@ def test_one_click_fills_the_form_of_a_run(world: World) -> None:
     """The snapshot, the model that was tried, and how long its answers may be."""
     Prompt.objects.update(verifier={"kind": "math", "answer": "1"})
     freeze_snapshot(world.project, format="prompts", split_seed=split_of_world(world), shares=HALVES)
-    run = give_advice(world, RFT, base_model=world.model)
+    run = give_advice(world.project, RFT, base_model=world.model)
     Run.objects.filter(pk=run.pk).update(spec={"max_new_tokens": 99})
     link = button(read(world))
     assert link[1] == "Fill in a run: rejection sampling, snapshot 2"
@@ -149,7 +151,7 @@ def button(page: str) -> tuple[str, str]:
 
 def test_where_the_snapshot_is_missing_the_link_makes_one(world: World) -> None:
     Prompt.objects.update(reference="42")
-    give_advice(world, Evidence(prompts=400, labelled=50))
+    give_advice(world.project, Evidence(prompts=400, labelled=50))
     link, words = button(read(world))
     assert (link, words) == (
         "/projects/circle/snapshots/?format=references", "Freeze a snapshot first: Right answers (references)",
@@ -158,7 +160,7 @@ def test_where_the_snapshot_is_missing_the_link_makes_one(world: World) -> None:
 
 
 def test_rlhf_begins_with_dpo_or_a_reward_model_on_pairs(world: World) -> None:
-    give_advice(world, Evidence(prompts=3, preferences=12))
+    give_advice(world.project, Evidence(prompts=3, preferences=12))
     page = read(world)
     links = [parse_qs(urlsplit(link).query) for link in re.findall(r'href="([^"]*runs/new/[^"]*)"', page)]
     assert links == [{"method": ["dpo"], "snapshot": ["1"]}, {"method": ["reward"], "snapshot": ["1"]}]
@@ -185,7 +187,7 @@ def test_what_cannot_be_asked_is_said_in_the_form(world: World) -> None:
 
 
 def test_a_failed_request_is_shown_above_the_advice_that_stands(world: World) -> None:
-    give_advice(world, RFT)
+    give_advice(world.project, RFT)
     failed = queue_run(world.project, method="advise", settings={})
     Run.objects.filter(pk=failed.pk).update(state="failed", error="No sandbox <here>.")
     page = read(world)
@@ -194,7 +196,7 @@ def test_a_failed_request_is_shown_above_the_advice_that_stands(world: World) ->
 
 
 def test_earlier_advice_is_listed_and_can_be_read(world: World) -> None:
-    first, second = give_advice(world, RFT), give_advice(world, Evidence(prompts=3))
+    first, second = give_advice(world.project, RFT), give_advice(world.project, Evidence(prompts=3))
     assert '<p class="figure huge">RLHF</p>' in read(world)
     assert f"?run={first.number}" in read(world)
     assert '<p class="figure huge">RFT</p>' in read(world, f"?run={first.number}")
@@ -208,7 +210,7 @@ def test_a_run_that_gave_no_advice_is_not_found(world: World, number: str) -> No
 
 
 def test_the_page_of_the_run_leads_to_its_advice_and_registers_no_model(world: World) -> None:
-    run = give_advice(world, RFT)
+    run = give_advice(world.project, RFT)
     page = world.client("engineer").get(reverse("run_detail", args=["circle", run.number])).content.decode()
     assert f'href="/projects/circle/advice/?run={run.number}"' in page
     assert "Register model" not in page
@@ -222,8 +224,8 @@ def test_only_who_may_train_is_led_to_the_advice(world: World) -> None:
 
 
 def test_the_query_count_does_not_grow_with_advice_models_or_snapshots(world: World) -> None:
-    give_advice(world, RFT)
-    give_advice(world, RFT)
+    give_advice(world.project, RFT)
+    give_advice(world.project, RFT)
     client = world.client("engineer")
 
     def count_queries() -> int:
@@ -234,7 +236,7 @@ def test_the_query_count_does_not_grow_with_advice_models_or_snapshots(world: Wo
     count_queries()
     before = count_queries()
     for _number in range(4):
-        give_advice(world, RFT, created_by=world.user("engineer"))
+        give_advice(world.project, RFT, created_by=world.user("engineer"))
         freeze_snapshot(world.project, format="rankings")
     assert count_queries() == before
 
@@ -244,8 +246,8 @@ def test_the_api_gives_the_newest_advice_and_takes_requests(world: World) -> Non
     client.force_authenticate(world.user("engineer"))
     address = "/api/v1/projects/circle/advice/"
     assert client.get(address).status_code == 404
-    give_advice(world, Evidence(prompts=3))
-    newest = give_advice(world, RFT)
+    give_advice(world.project, Evidence(prompts=3))
+    newest = give_advice(world.project, RFT)
     asked = client.post(address, {"settings": {"few": 7}}, format="json")
     assert (asked.status_code, asked.json()["method"], asked.json()["spec"]) == (201, "advise", {"few": 7})
     said = client.get(address).json()
