@@ -257,8 +257,8 @@ def ask_reasoning(evidence: Evidence, limits: Thresholds) -> Answer:
     """Whether the model is right more often when it thinks aloud, as a trial showed."""
     trial = evidence.trial
     if trial is None:
-        change = say("a trial of thinking aloud with a model, on prompts with verifiers")
-        return Answer(False, (say("not measured, and taken for no"),), certain=False, change=change)
+        wanted = say("a trial of thinking aloud with a model, on prompts with verifiers")
+        return Answer(False, (say("not measured, and taken for no"),), certain=False, change=wanted)
     low, high = trial.interval
     found = say(
         "on %(prompts)s prompts %(aloud)s were right thinking aloud and %(direct)s directly: %(gain)s "
@@ -271,7 +271,10 @@ def ask_reasoning(evidence: Evidence, limits: Thresholds) -> Answer:
         high=f"{100 * high:+.1f} %",
     )
     sure = low > 0 or high <= 0
-    return Answer(trial.gain > 0, (found,), certain=sure, change=None if sure else say("a trial on more prompts"))
+    change = None if sure else say("a trial on more prompts")
+    if not trial.direct and not trial.aloud:
+        change = say("a trial with a model that is right now and then, or with longer answers")
+    return Answer(trial.gain > 0, (found,), certain=sure, change=change)
 
 
 def ask_worked(evidence: Evidence, limits: Thresholds) -> Answer:

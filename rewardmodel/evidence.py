@@ -21,7 +21,7 @@ import numpy as np
 from rewardmodel.advisor import COMPARISON, Advice, Evidence, Share, Thresholds, Trial, advise, draw
 from rewardmodel.contract import AdviseSpec, GenerateSpec, InputError, Message
 from rewardmodel.data import ProjectRow, VerifiableItem, hash_file, read_project_rows, text_of
-from rewardmodel.evaluation.resampling import mean_interval
+from rewardmodel.metrics import matched_interval
 from rewardmodel.progress import Progress
 from rewardmodel.selection import normalise
 from rewardmodel.verifiers.registry import Verifier, parse_verifier
@@ -194,10 +194,16 @@ def try_thinking_aloud(
             progress=progress,
         )
         cases = [(verifiers[key], response.text) for key, response in zip(chosen, responses, strict=True)]
-        right.append(np.asarray(_verify(cases, progress=progress), dtype=float))  # (prompts,)
-    gains = right[1] - right[0]
-    low, high = mean_interval(gains, prompt_ids=chosen) or (-1.0, 1.0)
-    return Trial(len(chosen), int(right[0].sum()), int(right[1].sum()), float(gains.mean()), (low, high))
+        right.append(np.asarray(_verify(cases, progress=progress), dtype=bool))  # (prompts,)
+    direct, aloud = right
+    gained, lost = int((aloud & ~direct).sum()), int((direct & ~aloud).sum())
+    return Trial(
+        prompts=len(chosen),
+        direct=int(direct.sum()),
+        aloud=int(aloud.sum()),
+        gain=(gained - lost) / len(chosen),
+        interval=matched_interval(gained, lost, n=len(chosen)),
+    )
 
 
 def ask(prompt: Sequence[Message], *, words: str) -> list[Message]:

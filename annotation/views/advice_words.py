@@ -60,6 +60,7 @@ SENTENCES = (
         "(%(low)s to %(high)s)"
     ),
     gettext_noop("a trial on more prompts"),
+    gettext_noop("a trial with a model that is right now and then, or with longer answers"),
     gettext_noop("%(n)s labelled rows show their reasoning, where %(few)s are enough to imitate"),
     gettext_noop("%(n)s more rows that show how the answer is found"),
     gettext_noop(

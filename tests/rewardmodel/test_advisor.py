@@ -15,6 +15,7 @@ from rewardmodel.contract import AdviseSpec, SpecError
 CHECKABLE = {"checked": Share(400, 400), "references": Share(390, 400), "strangers": Share(2, 400)}
 HELPS = Trial(prompts=64, direct=10, aloud=30, gain=0.3125, interval=(0.2, 0.42))
 HARMS = Trial(prompts=64, direct=30, aloud=10, gain=-0.3125, interval=(-0.42, -0.2))
+NEVER = Trial(prompts=6, direct=0, aloud=0, gain=0.0, interval=(-0.245, 0.245))
 BARELY = Trial(prompts=64, direct=10, aloud=12, gain=0.03125, interval=(-0.05, 0.11))
 
 
@@ -104,6 +105,8 @@ def test_the_ways_above_are_all_there_are() -> None:
         ({**CHECKABLE, "strangers": Share(200, 400)}, True,
          "a verifier for more of the prompts, or one that tells right from wrong more often"),
         ({"labelled": 50, "trial": BARELY}, False, "a trial on more prompts"),
+        ({"labelled": 50, "trial": NEVER}, False,
+         "a trial with a model that is right now and then, or with longer answers"),
         ({"labelled": 50}, False, "a trial of thinking aloud with a model, on prompts with verifiers"),
     ],
 )  # fmt: skip
