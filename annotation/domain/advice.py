@@ -13,7 +13,7 @@ from typing import Any
 
 from annotation.domain.snapshot_filters import SnapshotFilters, filter_rankings
 from annotation.domain.snapshot_rows import Row, Tally, preference_rows, prompt_row, sft_rows
-from annotation.models import Membership, Project, Run, Snapshot
+from annotation.models import Membership, Model, Project, Run, Snapshot
 
 Method = Run.Method
 BY_PEOPLE = SnapshotFilters(annotator_kinds=(Membership.Kind.PERSON, Membership.Kind.IMPORTED))
@@ -42,14 +42,19 @@ def advice_rows(project: Project) -> Iterator[Row]:
 
 
 def runs_to_start(project: Project, *, advised: str) -> list[Start]:
-    """The runs by which the advised method ("sft", "rft" or "rlhf") is begun, the nearest first."""
+    """The runs by which the advised method ("sft", "rft" or "rlhf") is begun, the nearest first.
+
+    RLHF goes by DPO, or by a reward model and then, once one is registered, by PPO.
+    """
     if advised == "sft":
         has_references = project.prompts.filter(reference__isnull=False).exclude(reference="").exists()
         choices = [(Method.SFT, "references" if has_references else "sft")]
     elif advised == "rft":
         choices = [(Method.REJECTION, "prompts")]
     else:
-        choices = [(Method.DPO, "trl-preference"), (Method.REWARD, "trl-preference")]
+        has_judge = project.models.filter(kind=Model.Kind.REWARD).exists()
+        then = (Method.PPO, "prompts") if has_judge else (Method.REWARD, "trl-preference")
+        choices = [(Method.DPO, "trl-preference"), then]
     return [Start(method, format, newest_trainable(project, format=format)) for method, format in choices]
 
 

@@ -24,8 +24,6 @@ from annotation.rules import require_membership
 from annotation.views.advice_words import FIGURES, SHARES, say
 from annotation.views.runs import ACTIVE, queue_from_form, state_context
 
-TRIAL_FIELDS = ("base_model", "model", "trial_prompts", "max_new_tokens")
-"""Of the form, what a model is tried with; the rest is folded."""
 EARLIER = 10
 """Earlier advice that the page lists."""
 
@@ -45,8 +43,6 @@ def advice(request: HttpRequest, slug: str) -> HttpResponse:
         "project": membership.project,
         "section": "runs",
         "form": form,
-        "trial_fields": [form[name] for name in form.fields if name in TRIAL_FIELDS],
-        "threshold_fields": [form[name] for name in form.fields if name not in TRIAL_FIELDS],
         "given": describe_advice(shown) if shown else None,
         "shown": shown,
         "earlier": given_advice(membership.project)[:EARLIER],
@@ -127,15 +123,15 @@ def describe_start(start: Start, *, advised: Run) -> dict[str, Any]:
 
 
 def _tried_with(advised: Run, *, start: Start) -> dict[str, Any]:
-    """What the trial was made with: the model, and for attempts that are verified, how long an answer may be."""
+    """What the trial was made with: the model, and for runs that let it answer, how long an answer may be."""
     if advised.base_model_id is not None:
         model = {"base_model": advised.base_model_id}
     elif "model" in advised.spec:
         model = {"model": advised.spec["model"]}
     else:
         return {}
-    verified = start.method == Run.Method.REJECTION and "max_new_tokens" in advised.spec
-    return model | ({"response_tokens": advised.spec["max_new_tokens"]} if verified else {})
+    attempts = start.method in (Run.Method.REJECTION, Run.Method.PPO) and "max_new_tokens" in advised.spec
+    return model | ({"response_tokens": advised.spec["max_new_tokens"]} if attempts else {})
 
 
 def _find_shown(project: Project, *, number: str) -> Run | None:

@@ -189,5 +189,7 @@ def test_what_is_advised_starts_on_the_newest_snapshot_that_can_be_trained_on() 
     assert starts("rft") == [("rejection", "prompts", 1)]
     assert starts("sft") == [("sft", "references", None)]
     assert starts("rlhf") == [("dpo", "trl-preference", None), ("reward", "trl-preference", None)]
+    collecting.add_model(project, name="judge", kind="reward", location="judge")
+    assert starts("rlhf") == [("dpo", "trl-preference", None), ("ppo", "prompts", 1)]
     Prompt.objects.update(reference=None)
     assert starts("sft") == [("sft", "sft", None)]
