@@ -91,6 +91,7 @@ PERSON_FIELDS = {
     "online-dpo": ("response_tokens", "batch_size", "group_size", "beta", *_ONLINE_FIELDS),
     "generate": ("n", "max_new_tokens", "temperature", "top_p", "seed"),
     "score": ("batch_size",),
+    "advise": ("trial_prompts", "max_new_tokens"),
 }
 """The settings a person sees in the form; the rest keep their documented defaults."""
 MORE_FIELDS = {
@@ -112,6 +113,7 @@ MORE_FIELDS = {
     "rloo": ("clip", "normalize_advantages", *_MORE_ONLINE_FIELDS),
     "grpo": ("clip", "scale_advantages", "loss_mean", *_MORE_ONLINE_FIELDS),
     "online-dpo": _MORE_ONLINE_FIELDS,
+    "advise": ("some", "few", "many", "checkable", "fooled", "preferences", "seed"),
 }
 """Settings that the form keeps folded, because few runs need them."""
 

@@ -18,7 +18,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NotRequired, TypedDict, TypeVar, Union, get_args, get_origin, get_type_hints
 
-METHODS = ("reward", "sft", "dpo", "kto", "rejection", "ppo", "rloo", "grpo", "online-dpo", "generate", "score")
+METHODS = (
+    "reward",
+    "sft",
+    "dpo",
+    "kto",
+    "rejection",
+    "ppo",
+    "rloo",
+    "grpo",
+    "online-dpo",
+    "generate",
+    "score",
+    "advise",
+)
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 SPLITS = ("train", "validation", "test")
@@ -841,6 +854,30 @@ class ScoreSpec(_Spec):
     batch_size: int = setting(16, minimum=1, maximum=4096, help="Responses scored at once.")
 
 
+@dataclass(frozen=True, kw_only=True)
+class AdviseSpec(_Spec):
+    """Say which of SFT, RFT and RLHF fits some data, and why."""
+
+    method: ClassVar[str] = "advise"
+
+    data: str = setting(help="JSONL file of prompts, right answers and comparisons.")
+    model: str | None = setting(
+        None, help="A policy that answers prompts directly and thinking aloud; unset: that is not tried."
+    )
+    trial_prompts: int = setting(64, minimum=2, maximum=10_000, help="Prompts that the model answers in either way.")
+    max_new_tokens: int = setting(256, minimum=1, help="Longest answer in tokens; too low speaks against thinking.")
+    many: int = setting(100_000, minimum=1, help="Right answers above which there are plenty.")
+    few: int = setting(100, minimum=1, help="Right answers that show their reasoning, enough to imitate it.")
+    some: int = setting(10, minimum=1, help="Right answers below which there are as good as none.")
+    checkable: float = setting(
+        0.9, minimum=0, maximum=1, help="Share of prompts with a verifier, and of right answers that it accepts."
+    )
+    fooled: float = setting(
+        0.05, minimum=0, maximum=1, help="Share of answers to other prompts that a verifier may accept."
+    )
+    preferences: int = setting(500, minimum=1, help="Comparisons that a reward model needs at least.")
+
+
 Spec = Union[  # noqa: UP007 (a runtime alias, read by get_args)
     RewardSpec,
     SFTSpec,
@@ -853,6 +890,7 @@ Spec = Union[  # noqa: UP007 (a runtime alias, read by get_args)
     OnlineDPOSpec,
     GenerateSpec,
     ScoreSpec,
+    AdviseSpec,
 ]
 SPECS: dict[str, type[Spec]] = {kind.method: kind for kind in get_args(Spec)}
 Settings = TypeVar("Settings")

@@ -32,6 +32,7 @@ class Run(models.Model):
         ONLINE_DPO = "online-dpo", _("online DPO")
         GENERATE = "generate", _("generation")
         SCORE = "score", _("scoring")
+        ADVISE = "advise", _("advice")
 
     class State(models.TextChoices):
         QUEUED = "queued", _("queued")
@@ -89,6 +90,7 @@ class Run(models.Model):
                         "online-dpo",
                         "generate",
                         "score",
+                        "advise",
                     ]
                 ),
                 name="run_method_known",

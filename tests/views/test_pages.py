@@ -265,7 +265,7 @@ def test_the_start_form_offers_the_tunings_of_its_method(world: World, method: s
 
 def test_the_start_form_is_filled_from_the_address(world: World) -> None:
     client = world.client("engineer")
-    body = client.get(url(world, "run_new") + f"?method=dpo&snapshot=1&model={world.model.pk}").content.decode()
+    body = client.get(url(world, "run_new") + f"?method=dpo&snapshot=1&base_model={world.model.pk}").content.decode()
     assert 'name="method" value="dpo"' in body
     assert f'<option value="{world.model.pk}" selected>' in body
     assert client.get(url(world, "run_new") + "?method=nonsense").status_code == 404
