@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NotRequired, TypedDict, TypeVar, Union, get_args, get_origin, get_type_hints
 
-METHODS = ("reward", "sft", "dpo", "kto", "rejection", "ppo", "rloo", "grpo", "online-dpo", "generate", "score")
+METHODS = ("reward", "sft", "dpo", "kto", "rejection", "ppo", "rloo", "grpo", "online-dpo", "generate", "score", "verify")
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 SPLITS = ("train", "validation", "test")
@@ -821,6 +821,17 @@ class ScoreSpec(_Spec):
     batch_size: int = setting(16, minimum=1, maximum=4096, help="Responses scored at once.")
 
 
+@dataclass(frozen=True, kw_only=True)
+class VerifySpec(_Spec):
+    """Check responses by program, each by the verifier of its row."""
+
+    method: ClassVar[str] = "verify"
+
+    data: str = setting(help="JSONL file of rows {response_id, prompt, response, verifier}.")
+    workers: int | None = setting(None, minimum=1, maximum=1024, help="Processes that verify; unset: one a core.")
+    reward_model: str | None = setting(None, help="The model of verifiers of kind reward; unset: such are refused.")
+
+
 Spec = Union[  # noqa: UP007 (a runtime alias, read by get_args)
     RewardSpec,
     SFTSpec,
@@ -833,6 +844,7 @@ Spec = Union[  # noqa: UP007 (a runtime alias, read by get_args)
     OnlineDPOSpec,
     GenerateSpec,
     ScoreSpec,
+    VerifySpec,
 ]
 SPECS: dict[str, type[Spec]] = {kind.method: kind for kind in get_args(Spec)}
 Settings = TypeVar("Settings")
@@ -1078,6 +1090,29 @@ class ScoreRow(TypedDict):
     score: float | None
     std: NotRequired[float]
     attributes: NotRequired[dict[str, float]]
+
+
+class ToVerifyRow(TypedDict):
+    """A row of VerifySpec.data. verifier: {kind, …}."""
+
+    response_id: str
+    prompt: list[Message]
+    response: str
+    verifier: dict[str, Any]
+
+
+class VerdictRow(TypedDict):
+    """A row of outputs/verdicts.jsonl.
+
+    passed and score are None, and kind is empty, where the verifier cannot be run; `reason` says why.
+    """
+
+    response_id: str
+    kind: str
+    passed: bool | None
+    score: float | None
+    reason: str
+    seconds: float
 
 
 class PreferenceRow(TypedDict, total=False):

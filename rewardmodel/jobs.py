@@ -23,6 +23,7 @@ from rewardmodel.contract import (
     ScoreSpec,
     SFTSpec,
     Spec,
+    VerifySpec,
     parse_spec,
 )
 from rewardmodel.progress import CancelledError, Progress
@@ -92,7 +93,7 @@ def _take_part(run: RunDir) -> str:
 def _carry_out(run: RunDir, *, progress: Progress) -> dict[str, Any]:
     progress.start("starting")
     spec = resolve_paths(parse_spec(run.read_spec()), base=run.path)
-    if current_ranks().several and isinstance(spec, GenerateSpec | ScoreSpec | RejectionSpec):
+    if current_ranks().several and isinstance(spec, GenerateSpec | ScoreSpec | VerifySpec | RejectionSpec):
         raise InputError(f"method {spec.method} runs in one process; start it without accelerate launch")
     # TRL and transformers rename settings in every release; the old names are the ones both our versions know.
     warnings.simplefilter("ignore", FutureWarning)
@@ -130,6 +131,10 @@ def _carry_out(run: RunDir, *, progress: Progress) -> dict[str, Any]:
         from rewardmodel.generate import run_generate
 
         return run_generate(spec, run=run, progress=progress)
+    if isinstance(spec, VerifySpec):
+        from rewardmodel.verify import run_verify
+
+        return run_verify(spec, run=run, progress=progress)
     from rewardmodel.score import run_score
 
     return run_score(spec, run=run, progress=progress)
@@ -137,13 +142,15 @@ def _carry_out(run: RunDir, *, progress: Progress) -> dict[str, Any]:
 
 def resolve_paths(spec: Spec, *, base: Path) -> Spec:
     """The spec with its files as absolute paths; relative ones are looked for under `base`."""
-    changes: dict[str, Any] = {"model": _resolve_model_path(spec.model, base=base)}
+    changes: dict[str, Any] = {}
+    if not isinstance(spec, VerifySpec):
+        changes["model"] = _resolve_model_path(spec.model, base=base)
     if isinstance(spec, OnlineSpec):
         for name in ("reward_model", "gold_model"):
             if getattr(spec, name) is not None:
                 changes[name] = _resolve_model_path(getattr(spec, name), base=base)
         changes["rewards"] = tuple(_resolve_term(term, base=base) for term in spec.rewards)
-    if isinstance(spec, RejectionSpec) and spec.reward_model is not None:
+    if isinstance(spec, RejectionSpec | VerifySpec) and spec.reward_model is not None:
         changes["reward_model"] = _resolve_model_path(spec.reward_model, base=base)
     for name in ("data", "prompts", "examples"):
         value = getattr(spec, name, None)
