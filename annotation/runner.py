@@ -65,6 +65,7 @@ PERSON_FIELDS = {
     ),
     "generate": ("n", "max_new_tokens", "temperature", "top_p", "seed"),
     "score": ("batch_size",),
+    "verify": (),
 }
 """The settings a person sees in the form; the rest keep their documented defaults."""
 

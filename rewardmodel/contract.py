@@ -18,7 +18,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NotRequired, TypedDict, TypeVar, Union, get_args, get_origin, get_type_hints
 
-METHODS = ("reward", "sft", "dpo", "kto", "rejection", "ppo", "rloo", "grpo", "online-dpo", "generate", "score", "verify")
+METHODS = (
+    "reward",
+    "sft",
+    "dpo",
+    "kto",
+    "rejection",
+    "ppo",
+    "rloo",
+    "grpo",
+    "online-dpo",
+    "generate",
+    "score",
+    "verify",
+)
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 SPLITS = ("train", "validation", "test")

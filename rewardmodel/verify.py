@@ -4,8 +4,8 @@
 
 Model-written code runs in the sandbox or not at all, and functions of one's own (kind `python`) are for the command
 line, where somebody allows them by name. A row whose verifier cannot be run here gets no verdict, and says why; the
-others are verified all the same. Not here: the checks themselves (`verifiers`), and `rewardmodel verify`, which verifies
-a file at once (`verifiers.rows`).
+others are verified all the same. Not here: the checks themselves (`verifiers`), and `rewardmodel verify`, which
+verifies a file at once (`verifiers.rows`).
 """
 
 from __future__ import annotations

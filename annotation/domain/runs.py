@@ -43,7 +43,12 @@ TRAINED_ON = {
 }
 """The format of the snapshots that each training method learns from."""
 PROMPT_LIMIT = 1_000_000
-OWN_SETTINGS = {"generate": ("prompt_count", "mix", "split"), "score": (), **dict.fromkeys(TRAINED_ON, ())}
+OWN_SETTINGS = {
+    "generate": ("prompt_count", "mix", "split"),
+    "score": (),
+    "verify": (),
+    **dict.fromkeys(TRAINED_ON, ()),
+}
 """Settings of ours, beside those of the training library: how many prompts; whether new responses are put beside
 earlier ones in the slates that follow; and, where a snapshot is named, of which of its splits the prompts are."""
 PLACEHOLDER = "(made when the run starts)"
@@ -81,7 +86,7 @@ def queue_run(
     if method == Run.Method.GENERATE:
         own = {"prompt_count": None, "mix": False, "split": None} | own
         _check_prompt_choice(project, own=own, snapshot=snapshot)
-    if base_model is not None and "model" in library:
+    if base_model is not None and _model_setting(method) in library:
         raise RunRefused("Name the model once: as a registered model or in the settings.")
     try:
         runner.check_settings(method, settings={**library, **_paths(method)(PLACEHOLDER, base_model)})
@@ -188,6 +193,8 @@ def prepare_run(run: Run) -> Path:
         source = _write_rows(directory / "prompts.jsonl", rows=_prompt_rows(run))
     elif run.method == Run.Method.SCORE:
         source = _write_rows(directory / "responses.jsonl", rows=_response_rows(run))
+    elif run.method == Run.Method.VERIFY:
+        source = _write_rows(directory / "responses.jsonl", rows=_unverified_rows(run))
     else:
         assert run.snapshot is not None
         source = str(snapshot_directory(run.snapshot))
@@ -211,7 +218,7 @@ def finish_run(run: Run, *, exit_code: int) -> Run:
             State.FAILED,
             f"The run's process ended with exit code {exit_code} and left no word; see its log.",
         )
-    elif state == State.SUCCEEDED and run.method in (Run.Method.GENERATE, Run.Method.SCORE):
+    elif state == State.SUCCEEDED and run.method in collecting.COLLECTED:
         try:
             return _close(run, state=state, facts=facts, error="", collect=True)
         except collecting.CollectionRefused as refusal:
@@ -266,9 +273,14 @@ def _paths(method: str) -> Any:
     key = {"generate": "prompts"}.get(method, "data")
 
     def fill(source: str, model: Model | None) -> dict[str, str]:
-        return {key: source} | ({"model": collecting.model_location(model)} if model is not None else {})
+        return {key: source} | ({_model_setting(method): collecting.model_location(model)} if model is not None else {})
 
     return fill
+
+
+def _model_setting(method: str) -> str:
+    """What a spec of this method calls the model that a run starts from."""
+    return "reward_model" if method == Run.Method.VERIFY else "model"
 
 
 def readable_formats(method: str) -> tuple[str, ...]:
@@ -297,7 +309,9 @@ def _check_inputs(
                 f"Snapshot {snapshot.number} is in the format {snapshot.format}; {named} train on {wanted}."
             )
         _check_splits(snapshot)
-    needed = Model.Kind.REWARD if method == Run.Method.SCORE else Model.Kind.POLICY
+    needed = Model.Kind.REWARD if method in (Run.Method.SCORE, Run.Method.VERIFY) else Model.Kind.POLICY
+    if method == Run.Method.VERIFY and not project.prompts.filter(verifier__isnull=False).exists():
+        raise RunRefused("No prompt of the project has a verifier; import prompts that name one.")
     if method == Run.Method.SCORE and base_model is None:
         raise RunRefused("Choose the reward model that scores.")
     if base_model is not None and base_model.kind != needed:
@@ -342,6 +356,18 @@ def _response_rows(run: Run) -> Iterator[dict[str, Any]]:
         yield {"response_id": response.pk, "prompt": response.prompt.messages, "response": response.text}
 
 
+def _unverified_rows(run: Run) -> Iterator[dict[str, Any]]:
+    """The responses without a verdict whose prompts have a verifier."""
+    asked = Response.objects.filter(prompt__project=run.project, prompt__verifier__isnull=False, verdict__isnull=True)
+    for response in asked.select_related("prompt").order_by("pk").iterator(chunk_size=1000):
+        yield {
+            "response_id": response.pk,
+            "prompt": response.prompt.messages,
+            "response": response.text,
+            "verifier": response.prompt.verifier,
+        }
+
+
 def _write_rows(path: Path, *, rows: Iterable[dict[str, Any]]) -> str:
     """Write the run's input once; a resumed run finds it as it was."""
     if not path.exists():
@@ -353,6 +379,6 @@ def _write_rows(path: Path, *, rows: Iterable[dict[str, Any]]) -> str:
                 count += 1
         if not count:
             partial.unlink()
-            raise RunRefused("There is nothing to do: no prompt is left to answer, or no response to score.")
+            raise RunRefused("There is nothing to do: no prompt is left to answer, or no response to score or verify.")
         partial.rename(path)
     return str(path)

@@ -12,6 +12,12 @@ from annotation.domain.runs import TRAINED_ON, form_fields, readable_formats
 from annotation.models import Model, Project, Run, Snapshot
 
 NEEDS_SNAPSHOT = tuple(Run.Method(method) for method in TRAINED_ON)
+JUDGED_BY_REWARD_MODELS = (Run.Method.SCORE, Run.Method.VERIFY)
+NO_MODEL = {
+    Run.Method.SCORE: None,
+    Run.Method.VERIFY: _("none: verifiers that ask for a reward model give no verdict"),
+}
+"""What the choice of no registered model says, where it is not that another is named; None: there is no such choice."""
 LABELS = {
     "loss": _("Loss"),
     "loss_type": _("Loss"),
@@ -55,9 +61,9 @@ class RunForm(forms.Form):
             starting_models(project, method),
             label=_("Registered model"),
             required=method == Run.Method.SCORE,
-            empty_label=None if method == Run.Method.SCORE else _("none: the one named below"),
+            empty_label=NO_MODEL.get(Run.Method(method), _("none: the one named below")),
         )
-        if method != Run.Method.SCORE:
+        if method not in JUDGED_BY_REWARD_MODELS:
             self.fields["model"] = forms.CharField(
                 label=_("Or a model by name"),
                 required=False,
@@ -124,7 +130,7 @@ def trainable_snapshots(project: Project, *, method: str) -> QuerySet[Snapshot]:
 
 def starting_models(project: Project, method: str) -> QuerySet[Model]:
     """The registered models a run of this method may start from."""
-    kind = Model.Kind.REWARD if method == Run.Method.SCORE else Model.Kind.POLICY
+    kind = Model.Kind.REWARD if method in JUDGED_BY_REWARD_MODELS else Model.Kind.POLICY
     return project.models.filter(kind=kind)
 
 

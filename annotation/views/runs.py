@@ -145,7 +145,7 @@ def run_register(request: HttpRequest, slug: str, number: int) -> HttpResponse:
 
 
 def what_it_made(run: Run) -> dict[str, Any] | None:
-    """What a finished generation or scoring left in the project."""
+    """What a finished generation, scoring or verification left in the project."""
     if run.state != Run.State.SUCCEEDED or run.method in NEEDS_SNAPSHOT:
         return None
     if run.method == Run.Method.GENERATE:
@@ -153,6 +153,10 @@ def what_it_made(run: Run) -> dict[str, Any] | None:
             "slates": Slate.objects.filter(responses__run=run).distinct().count()
         }
         return {"label": _("Responses"), "number": run.responses.count(), "note": note}
+    if run.method == Run.Method.VERIFY:
+        passed, count = run.verdicts.filter(passed=True).count(), run.verdicts.count()
+        note = _("%(passed)d passed, %(failed)d failed") % {"passed": passed, "failed": count - passed}
+        return {"label": _("Verdicts"), "number": count, "note": note}
     scored = run.base_model.scores.count() if run.base_model else 0
     return {"label": _("Scores"), "number": scored, "note": _("responses of the project scored by this model")}
 
