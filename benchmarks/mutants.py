@@ -38,7 +38,7 @@ sys.path.insert(0, str(ROOT))
 
 from rewardmodel.metrics import wilson_interval  # noqa: E402 (found from the root)
 from rewardmodel.sandbox import Limits, Sandbox  # noqa: E402
-from rewardmodel.verifiers.code import parse_code_spec, verify_code  # noqa: E402
+from rewardmodel.verifiers.code import CodeSpec, parse_code_spec, verify_code  # noqa: E402
 
 SECONDS, CALL_SECONDS, THREADS = 3.0, 0.25, 2
 MADE_CALLS, HELD_OUT_EVERY, TRIES_A_PIECE = 160, 4, 20
@@ -91,7 +91,7 @@ def make_mutants(source: str) -> list[Mutant]:
     """Every mutant of a program, each different from it (as it is written without comments) in exactly one line."""
     plain = ast.unparse(ast.parse(source))
     found: dict[str, Mutant] = {}
-    for place in range(sum(1 for _node in ast.walk(ast.parse(plain)))):
+    for place in _places(ast.parse(plain)):
         for number in range(len(list(_changes(_node_at(ast.parse(plain), place))))):
             tree = ast.parse(plain)
             change, apply = list(_changes(_node_at(tree, place)))[number]
@@ -100,6 +100,13 @@ def make_mutants(source: str) -> list[Mutant]:
             if _lines_changed(plain, text) == 1:
                 found.setdefault(text, Mutant(text, change))
     return list(found.values())
+
+
+def _places(tree: ast.AST) -> list[int]:
+    """Where nodes stand that can be changed; texts that stand alone say nothing to Python."""
+    nodes = list(ast.walk(tree))
+    notes = {id(node.value) for node in nodes if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)}
+    return [place for place, node in enumerate(nodes) if id(node) not in notes]
 
 
 def _node_at(tree: ast.AST, place: int) -> ast.AST:
@@ -162,7 +169,7 @@ def _setter(owner: Any, key: Any, value: Any) -> Any:
 # --- inputs -----------------------------------------------------------------------------------------------------------
 
 
-def tested_calls(row: dict[str, Any]) -> list[Call]:
+def find_tested_calls(row: dict[str, Any]) -> list[Call]:
     """The calls of the reference's functions in the asserts whose arguments are literals."""
     names = {node.name for node in ast.parse(row["reference"]).body if isinstance(node, ast.FunctionDef)}
     calls: dict[str, Call] = {}
@@ -323,11 +330,26 @@ def _is_literal(text: str) -> bool:
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """The calls on which programs are compared: the asserts' own, those that become further asserts, those held out."""
+
+    tested: list[Call]
+    more: list[tuple[Call, str]]
+    held_out: list[Call]
+
+    @property
+    def calls(self) -> list[Call]:
+        """All of them."""
+        return [*self.tested, *(call for call, _value in self.more), *self.held_out]
+
+
+@dataclass(frozen=True)
 class Finding:
     """What is known of a mutant: whether it behaves otherwise, by inputs, and whether its checks pass."""
 
     task: str
     mutant: Mutant
+    inputs: Inputs
     differs_tested: bool
     differs_more: bool
     differs_held_out: bool
@@ -338,38 +360,45 @@ class Finding:
 
 def examine_task(row: dict[str, Any], *, seed: int, most: int, sandbox: Sandbox) -> list[Finding]:
     """Up to `most` mutants of a task's reference, each compared and verified; none where nothing can be called."""
-    rng = random.Random(f"{seed}/{row['id']}/inputs")
-    tested = tested_calls(row)
-    if not tested:
+    inputs = find_inputs(row, rng=random.Random(f"{seed}/{row['id']}/inputs"), sandbox=sandbox)
+    if not inputs.tested:
         return []
-    made = other_calls(tested, count=MADE_CALLS, rng=rng)
-    usable = usable_calls(row["reference"], calls=made, sandbox=sandbox)
-    held_out = usable[::HELD_OUT_EVERY]
-    more = [pair for place, pair in enumerate(usable) if place % HELD_OUT_EVERY]
+    own = {"asserts": row["tests"], "setup": row["setup"]}
+    further = [{"asserts": [_write_assert(call, value) for call, value in inputs.more]}] if inputs.more else []
+    specs = (parse_code_spec({"tests": [own]}), parse_code_spec({"tests": [own, *further]}))
     mutants = make_mutants(row["reference"])
     drawn = random.Random(f"{seed}/{row['id']}/mutants").sample(mutants, min(most, len(mutants)))
-    calls = [*tested, *(call for call, _value in more), *(call for call, _value in held_out)]
-    own = {"asserts": row["tests"], "setup": row["setup"]}
-    further = [_write_assert(call, value) for call, value in more]
-    spec = parse_code_spec({"tests": [own]})
-    both = parse_code_spec({"tests": [own, *([{"asserts": further}] if further else [])]})
-    findings = []
-    for mutant in drawn:
-        told = find_differences(row["reference"], mutant.source, calls=calls, sandbox=sandbox)
-        verdict = verify_code(mutant.source, spec=spec, sandbox=sandbox)
-        findings.append(
-            Finding(
-                task=row["id"],
-                mutant=mutant,
-                differs_tested=any(told[: len(tested)]),
-                differs_more=any(told[len(tested) : len(tested) + len(more)]),
-                differs_held_out=any(told[len(tested) + len(more) :]),
-                passes=verdict.passed,
-                passes_more=verdict.passed and verify_code(mutant.source, spec=both, sandbox=sandbox).passed,
-                reason=verdict.reason,
-            )
-        )
-    return findings
+    return [examine_mutant(mutant, row=row, inputs=inputs, specs=specs, sandbox=sandbox) for mutant in drawn]
+
+
+def find_inputs(row: dict[str, Any], *, rng: random.Random, sandbox: Sandbox) -> Inputs:
+    """The calls of a task's asserts, and others that its reference answers."""
+    tested = find_tested_calls(row)
+    made = other_calls(tested, count=MADE_CALLS, rng=rng) if tested else []
+    usable = usable_calls(row["reference"], calls=made, sandbox=sandbox)
+    more = [pair for place, pair in enumerate(usable) if place % HELD_OUT_EVERY]
+    return Inputs(tested=tested, more=more, held_out=[call for call, _value in usable[::HELD_OUT_EVERY]])
+
+
+def examine_mutant(
+    mutant: Mutant, *, row: dict[str, Any], inputs: Inputs, specs: tuple[CodeSpec, CodeSpec], sandbox: Sandbox
+) -> Finding:
+    """Compare a mutant with its reference, and verify it by the own asserts and by these with the further ones."""
+    told = find_differences(row["reference"], mutant.source, calls=inputs.calls, sandbox=sandbox)
+    tested, more = len(inputs.tested), len(inputs.tested) + len(inputs.more)
+    own, both = specs
+    verdict = verify_code(mutant.source, spec=own, sandbox=sandbox)
+    return Finding(
+        task=row["id"],
+        mutant=mutant,
+        inputs=inputs,
+        differs_tested=any(told[:tested]),
+        differs_more=any(told[tested:more]),
+        differs_held_out=any(told[more:]),
+        passes=verdict.passed,
+        passes_more=verdict.passed and verify_code(mutant.source, spec=both, sandbox=sandbox).passed,
+        reason=verdict.reason,
+    )
 
 
 def _write_assert(call: Call, value: str) -> str:
@@ -383,7 +412,13 @@ def report(findings: Sequence[Finding]) -> bool:
     alike = [one for one in findings if not one.differs_tested]
     broken = [one for one in findings if one.differs_tested or one.differs_held_out]
     inert = sum(not (one.differs_tested or one.differs_more or one.differs_held_out) for one in findings)
-    print(f"{len(findings)} mutants; {inert} of them behave like the reference on every input")
+    by_task = {one.task: one.inputs for one in findings}.values()
+    tested, more, held_out = (
+        sum(len(part) for part in parts) / len(by_task)
+        for parts in zip(*((inputs.tested, inputs.more, inputs.held_out) for inputs in by_task), strict=True)
+    )
+    print(f"{len(findings)} mutants of {len(by_task)} references; {inert} behave like theirs on every input")
+    print(f"inputs a reference: {tested:.1f} tested, {more:.1f} in further asserts, {held_out:.1f} held out")
     print(f"{'mutants that behave …':<46} {'fail':>6} {'of':>6}  goal")
     met = [
         _print_line("otherwise on a tested input", failed=sum(not one.passes for one in changed), of=changed, goal=1.0),
