@@ -13,11 +13,6 @@ from annotation.models import Model, Project, Run, Snapshot
 
 NEEDS_SNAPSHOT = tuple(Run.Method(method) for method in TRAINED_ON)
 JUDGED_BY_REWARD_MODELS = (Run.Method.SCORE, Run.Method.VERIFY)
-NO_MODEL = {
-    Run.Method.SCORE: None,
-    Run.Method.VERIFY: _("none: verifiers that ask for a reward model give no verdict"),
-}
-"""What the choice of no registered model says, where it is not that another is named; None: there is no such choice."""
 LABELS = {
     "loss": _("Loss"),
     "loss_type": _("Loss"),
@@ -57,12 +52,7 @@ class RunForm(forms.Form):
         self.method = method
         if method in NEEDS_SNAPSHOT:
             self.fields["snapshot"] = SnapshotChoice(trainable_snapshots(project, method=method), label=_("Snapshot"))
-        self.fields["base_model"] = forms.ModelChoiceField(
-            starting_models(project, method),
-            label=_("Registered model"),
-            required=method == Run.Method.SCORE,
-            empty_label=NO_MODEL.get(Run.Method(method), _("none: the one named below")),
-        )
+        self.fields["base_model"] = model_choice(project, method)
         if method not in JUDGED_BY_REWARD_MODELS:
             self.fields["model"] = forms.CharField(
                 label=_("Or a model by name"),
@@ -126,6 +116,19 @@ class SnapshotChoice(forms.ModelChoiceField):
 def trainable_snapshots(project: Project, *, method: str) -> QuerySet[Snapshot]:
     """The snapshots that a method can train on, newest first."""
     return project.snapshots.filter(format__in=readable_formats(method)).order_by("-number")
+
+
+def model_choice(project: Project, method: str) -> forms.ModelChoiceField:
+    """The field of the registered model: a scoring must have one, a verification may."""
+    models, label = starting_models(project, method), _("Registered model")
+    if method == Run.Method.SCORE:
+        return forms.ModelChoiceField(models, label=label, empty_label=None)
+    if method == Run.Method.VERIFY:
+        said = _("For verifiers that ask for one; without it they give no verdict.")
+        return forms.ModelChoiceField(
+            models, label=_("Reward model"), required=False, empty_label=_("none"), help_text=said
+        )
+    return forms.ModelChoiceField(models, label=label, required=False, empty_label=_("none: the one named below"))
 
 
 def starting_models(project: Project, method: str) -> QuerySet[Model]:

@@ -74,7 +74,9 @@ def make_verdicts(slate: Slate, *, passed: str, reason: str = "found 7, expected
     """Verdicts on a slate's responses in canonical order: "+-?" is passed, failed, none."""
     verifier = {"kind": "math", "answer": "6"}
     Prompt.objects.filter(pk=slate.prompt_id).update(verifier=verifier)
-    run, _created = Run.objects.get_or_create(project=slate.project, number=1000, method="verify", spec={})
+    run, _created = Run.objects.get_or_create(
+        project=slate.project, number=1000, method="verify", state="succeeded", spec={}
+    )
     return [
         Verdict.objects.create(
             response=place.response,

@@ -22,7 +22,7 @@ from annotation.domain.practice import add_example, answer_example
 from annotation.domain.projects import publish_guidelines
 from annotation.domain.runs import queue_run, run_directory
 from annotation.models import Membership, Model, Ranking, Run
-from tests.annotation.factories import make_member, make_project, make_slate
+from tests.annotation.factories import make_member, make_project, make_slate, make_verdicts
 from tests.views.conftest import freeze_trainable, rank_next
 from tests.views.test_pages import REPORT
 
@@ -32,7 +32,8 @@ AXE = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
 COLOURS = {"runOnly": ["color-contrast"]}
 ENGINEER_PAGES = [
     "", "guidelines/", "data/", "snapshots/", "snapshots/1/", "runs/", "runs/1/", "runs/new/?method=dpo",
-    "models/", "models/1/", "agreement/", "leaderboard/", "leaderboard/?style=on&join=on",
+    "models/", "models/1/", "runs/new/?method=verify", "conflicts/", "conflicts/?best=on&kind=math", "agreement/",
+    "leaderboard/", "leaderboard/?style=on&join=on",
     "leaderboard/?model=nonsense", "leaderboard/battles/?first=secret-source-0&second=secret-source-1",
 ]  # fmt: skip
 ADMIN_PAGES = [
@@ -43,7 +44,7 @@ ADMIN_PAGES = [
 
 @pytest.fixture
 def people() -> dict[str, Membership]:
-    """A project with a judgement, a snapshot, a finished run and a model; who is in it, by role."""
+    """A project with judgements (one against a verifier), a snapshot, a finished run, a model; its people by role."""
     project = make_project(slug="browser", overlap=3)
     for _number in range(3):
         make_slate(project)
@@ -60,6 +61,9 @@ def people() -> dict[str, Membership]:
     publish_guidelines(project, text="Rank by how **correct** the response is.")
     snapshot = freeze_trainable(project)
     finish(queue_run(project, method="reward", settings={}, snapshot=snapshot))
+    ranking = Ranking.objects.get(annotator=members["annotator"])
+    places = ranking.slate.places.order_by("position").values_list("response_id", flat=True)
+    make_verdicts(ranking.slate, passed="".join("-" if pk in ranking.tiers[0] else "+" for pk in places))
     Model.objects.create(project=project, pk=1, name="base", kind="policy", location="smollm2-135m-instruct")
     return members
 
