@@ -106,6 +106,23 @@ def test_axe_finds_nothing_wrong(open_page: OpenPage, people: dict[str, Membersh
     assert [*found, *problems_of(page)] == []
 
 
+def test_axe_finds_nothing_wrong_with_verdicts_that_are_unfolded(
+    open_page: OpenPage, people: dict[str, Membership]
+) -> None:
+    """In My rankings, and in the box of an amendment."""
+    ranking = Ranking.objects.filter(annotator=people["annotator"]).get()
+    page = open_page(people["annotator"].user)
+    found = []
+    for address in ("history/", f"rankings/{ranking.pk}/amend/"):
+        page.goto(urljoin("/projects/browser/", address))
+        expect(page.locator(".verdicts")).to_be_hidden()
+        page.get_by_text("Show verdicts").click()
+        expect(page.locator(".verdicts")).to_be_visible()
+        expect(page.locator(".verdicts .tag.failed")).to_have_count(1)
+        found += problems_of(page)
+    assert found == []
+
+
 def test_axe_finds_nothing_wrong_with_what_a_form_refuses(
     open_page: OpenPage, people: dict[str, Membership], tmp_path: Path
 ) -> None:
