@@ -272,7 +272,9 @@ def test_a_verification_is_started_in_the_form_and_its_page_says_what_it_found(w
     Prompt.objects.update(verifier={"kind": "math", "answer": "6"})
     form = client.get(url(world, "run_new"), {"method": "verify"}).content.decode()
     assert "Checks by program every response that has no verdict yet" in form
+    assert 'name="reward_model"' in form
     assert 'name="model"' not in form
+    assert 'name="base_model"' not in form
     assert client.post(url(world, "run_new"), {"method": "verify"}).status_code == 302
     run = Run.objects.get(method="verify")
     report = {"method": "verify", "passed": 1, "verified": 3, "notes": ["A verifier cannot be run here: zq"]}
