@@ -7,6 +7,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from django.views.i18n import set_language
 
 from annotation.views import (
+    advice,
     agreement,
     data,
     history,
@@ -22,6 +23,7 @@ from annotation.views import (
     runs,
     settings,
     snapshots,
+    verdicts,
 )
 
 project_patterns: list[URLPattern | URLResolver] = [
@@ -59,6 +61,7 @@ project_patterns: list[URLPattern | URLResolver] = [
     path("leaderboard/battles/", leaderboard.leaderboard_battles, name="leaderboard_battles"),
     path("data/", data.prompt_list, name="prompt_list"),
     path("data/<int:pk>/", data.prompt_detail, name="prompt_detail"),
+    path("conflicts/", verdicts.conflict_list, name="conflict_list"),
     path("snapshots/", snapshots.snapshot_list, name="snapshot_list"),
     path("snapshots/<int:number>/", snapshots.snapshot_detail, name="snapshot_detail"),
     path("snapshots/<int:number>/files/<path:name>", snapshots.snapshot_file, name="snapshot_file"),
@@ -72,6 +75,7 @@ project_patterns: list[URLPattern | URLResolver] = [
     path("runs/<int:number>/metrics.json", runs.run_metrics_json, name="run_metrics"),
     path("runs/<int:number>/cancel/", runs.run_cancel, name="run_cancel"),
     path("runs/<int:number>/register/", runs.run_register, name="run_register"),
+    path("advice/", advice.advice, name="advice"),
     path("models/", models.model_list, name="model_list"),
     path("models/<int:pk>/", models.model_detail, name="model_detail"),
 ]
