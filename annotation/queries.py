@@ -200,6 +200,17 @@ def responses_are_coming(project: Project) -> bool:
     return project.runs.filter(method=Run.Method.GENERATE, state__in=waiting).exists()
 
 
+def advice_runs(project: Project) -> QuerySet[Run]:
+    """The project's requests for advice, newest first."""
+    runs = project.runs.filter(method=Run.Method.ADVISE).order_by("-number")
+    return runs.select_related("project", "base_model", "created_by")
+
+
+def given_advice(project: Project) -> QuerySet[Run]:
+    """The requests that were answered, newest first: each report holds an advice."""
+    return advice_runs(project).filter(state=Run.State.SUCCEEDED, report__isnull=False)
+
+
 def project_overview(project: Project) -> dict[str, Any]:
     """The project page's numbers. Comparisons and agreement are over the newest rankings (`OVERVIEW_RANKINGS`)."""
     rankings = Ranking.objects.filter(slate__project=project, superseded_by__isnull=True)

@@ -29,6 +29,7 @@ __all__ = ["EMBEDDED_MODEL", "Facts", "FieldDescription", "SettingsRefused"]
 
 SECRET_VARIABLES = ("DATABASE_URL", "SECRET_KEY", "TEST_POSTGRES_URL")
 PR_SET_PDEATHSIG = 1
+UNSAFE_CODE = "--unsafe-without-sandbox"
 EXIT_BUSY = 3
 """Exit code of `rewardmodel run` where another process holds the directory."""
 _TRAINING_FIELDS = (
@@ -90,6 +91,7 @@ PERSON_FIELDS = {
     "online-dpo": ("response_tokens", "batch_size", "group_size", "beta", *_ONLINE_FIELDS),
     "generate": ("n", "max_new_tokens", "temperature", "top_p", "seed"),
     "score": ("batch_size",),
+    "advise": ("trial_prompts", "max_new_tokens"),
     "verify": (),
 }
 """The settings a person sees in the form; the rest keep their documented defaults."""
@@ -112,6 +114,7 @@ MORE_FIELDS = {
     "rloo": ("clip", "normalize_advantages", *_MORE_ONLINE_FIELDS),
     "grpo": ("clip", "scale_advantages", "loss_mean", *_MORE_ONLINE_FIELDS),
     "online-dpo": _MORE_ONLINE_FIELDS,
+    "advise": ("some", "few", "many", "checkable", "fooled", "preferences", "seed"),
 }
 """Settings that the form keeps folded, because few runs need them."""
 
@@ -160,7 +163,16 @@ def read_facts(path: Path) -> Facts:
         report = directory.read_report()
     except RunDirError:
         report = None
-    return Facts(state=status["state"], status=status, report=report, error=status["error"] or "")
+    return Facts(state=status["state"], status=_storable(status), report=_storable(report), error=status["error"] or "")
+
+
+def _storable(value: Any) -> Any:
+    """The value without NUL, which models may write and PostgreSQL does not store."""
+    if isinstance(value, str):
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    if isinstance(value, dict):
+        return {_storable(name): _storable(item) for name, item in value.items()}
+    return [_storable(item) for item in value] if isinstance(value, list) else value
 
 
 def read_metrics(path: Path, *, after_line: int = 0) -> list[dict[str, Any]]:
@@ -188,8 +200,10 @@ def request_cancel(path: Path) -> None:
     RunDir(path).request_cancel()
 
 
-def start_process(path: Path, *, data_dir: Path) -> subprocess.Popen[bytes]:
+def start_process(path: Path, *, data_dir: Path, unsafe_code: bool = False) -> subprocess.Popen[bytes]:
     """Start the run in a process of its own, without the web's secrets; its output goes to log.txt.
+
+    unsafe_code: whether model-written code may run where nothing isolates it.
 
     The process dies with the worker that started it, so that a run is never worked on twice.
     """
@@ -197,7 +211,7 @@ def start_process(path: Path, *, data_dir: Path) -> subprocess.Popen[bytes]:
     environment |= {"DATA_DIR": str(data_dir), "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
     with open(path / "log.txt", "ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "rewardmodel", "run", str(path)],
+            [sys.executable, "-m", "rewardmodel", "run", str(path), *([UNSAFE_CODE] if unsafe_code else [])],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -7,6 +7,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from django.views.i18n import set_language
 
 from annotation.views import (
+    advice,
     agreement,
     data,
     history,
@@ -74,6 +75,7 @@ project_patterns: list[URLPattern | URLResolver] = [
     path("runs/<int:number>/metrics.json", runs.run_metrics_json, name="run_metrics"),
     path("runs/<int:number>/cancel/", runs.run_cancel, name="run_cancel"),
     path("runs/<int:number>/register/", runs.run_register, name="run_register"),
+    path("advice/", advice.advice, name="advice"),
     path("models/", models.model_list, name="model_list"),
     path("models/<int:pk>/", models.model_detail, name="model_detail"),
 ]

@@ -30,6 +30,7 @@ METHODS = (
     "online-dpo",
     "generate",
     "score",
+    "advise",
     "verify",
 )
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
@@ -650,6 +651,9 @@ class OnlineSpec(_TrainingSpec):
         choices=("auto", "packed", "padded"),
         help="packed: responses in one row without padding; auto: on a GPU in bf16.",
     )
+    compile: str = setting(
+        "auto", choices=("auto", "on", "off"), help="Compile the repeated block; auto: on a GPU, where it pays back."
+    )
     response_tokens: int = setting(128, minimum=1, help="Longest response; what does not end by then is cut there.")
     max_length: int = setting(
         1024, minimum=8, help="Tokens of prompt and response_tokens together; longer prompts are dropped and counted."
@@ -852,6 +856,30 @@ class ScoreSpec(_Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdviseSpec(_Spec):
+    """Say which of SFT, RFT and RLHF fits some data, and why."""
+
+    method: ClassVar[str] = "advise"
+
+    data: str = setting(help="JSONL file of prompts, right answers and comparisons.")
+    model: str | None = setting(
+        None, help="A policy that answers prompts directly and thinking aloud; unset: that is not tried."
+    )
+    trial_prompts: int = setting(64, minimum=2, maximum=10_000, help="Prompts that the model answers in either way.")
+    max_new_tokens: int = setting(256, minimum=1, help="Longest answer in tokens; too low speaks against thinking.")
+    many: int = setting(100_000, minimum=1, help="Right answers above which there are plenty.")
+    few: int = setting(100, minimum=1, help="Right answers that show their reasoning, enough to imitate it.")
+    some: int = setting(10, minimum=1, help="Right answers below which there are as good as none.")
+    checkable: float = setting(
+        0.9, minimum=0, maximum=1, help="Share of prompts with a verifier, and of right answers that it accepts."
+    )
+    fooled: float = setting(
+        0.05, minimum=0, maximum=1, help="Share of answers to other prompts that a verifier may accept."
+    )
+    preferences: int = setting(500, minimum=1, help="Comparisons that a reward model needs at least.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class VerifySpec(_Spec):
     """Check responses by program, each by the verifier of its row."""
 
@@ -874,6 +902,7 @@ Spec = Union[  # noqa: UP007 (a runtime alias, read by get_args)
     OnlineDPOSpec,
     GenerateSpec,
     ScoreSpec,
+    AdviseSpec,
     VerifySpec,
 ]
 SPECS: dict[str, type[Spec]] = {kind.method: kind for kind in get_args(Spec)}

@@ -19,7 +19,8 @@ from annotation.domain.slating import make_slates, plan_slates
 from annotation.models import Model, Project, Prompt, Response, Run, Score, Verdict
 
 COLLECTED = (Run.Method.GENERATE, Run.Method.SCORE, Run.Method.VERIFY)
-"""What leaves rows to be stored; the other methods train, and leave a model."""
+"""What leaves rows to be stored."""
+MAKE_NO_MODEL = (*COLLECTED, Run.Method.ADVISE)
 NAME_LIMIT, LOCATION_LIMIT = 120, 500
 NEWEST_FIRST = 10
 """Priority of slates of new responses: they come before what was waiting."""
@@ -47,7 +48,7 @@ def register_model(run: Run, *, name: str) -> Model:
     existing = Model.objects.filter(run=run).first()
     if existing is not None:
         return existing
-    if run.state != Run.State.SUCCEEDED or run.method in COLLECTED:
+    if run.state != Run.State.SUCCEEDED or run.method in MAKE_NO_MODEL:
         raise CollectionRefused("Only a training run that succeeded has a model to register.")
     name = name.strip()
     if not name or len(name) > NAME_LIMIT:

@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from annotation import runner
 from annotation.domain import collecting
+from annotation.domain.advice import advice_rows
 from annotation.domain.snapshots import (
     SPLITS,
     SnapshotRefused,
@@ -46,6 +47,8 @@ TRAINED_ON = {
     "online-dpo": "prompts",
 }
 """The format of the snapshots that each training method learns from."""
+ALSO_TRAINED_ON = {"reward": (RATINGS,), "sft": ("references",)}
+"""Other formats that a method can learn from."""
 ONLINE = ("ppo", "rloo", "grpo", "online-dpo")
 """The methods whose policy is rewarded for its own responses, by a reward model or several rewards."""
 JUDGED_BY = {"reward_model": (*ONLINE, "verify"), "gold_model": ONLINE}
@@ -54,11 +57,14 @@ PROMPT_LIMIT = 1_000_000
 OWN_SETTINGS = {
     "generate": ("prompt_count", "mix", "split"),
     "score": (),
+    "advise": (),
     "verify": (),
     **dict.fromkeys(TRAINED_ON, ()),
 }
 """Settings of ours, beside those of the training library: how many prompts; whether new responses are put beside
 earlier ones in the slates that follow; and, where a snapshot is named, of which of its splits the prompts are."""
+TRIAL_PROMPTS = 2
+"""Prompts with verifiers without which a model cannot be tried for an advice."""
 PLACEHOLDER = "(made when the run starts)"
 CRASH_LIMIT = 5
 ERROR_LIMIT = 10_000
@@ -86,9 +92,9 @@ def queue_run(
 ) -> Run:
     """Queue a run after checking everything that can be checked now. Raises RunRefused.
 
-    Without `base_model`, `settings["model"]` names what to load (the embedded model if absent too). `reward_model` and
-    `gold_model` are for the methods in JUDGED_BY; in `settings["rewards"]`, a term of kind model names reward models of
-    the registry, directories or hub ids.
+    Without `base_model`, `settings["model"]` names what to load (the embedded model if absent too; an advice then goes
+    without one). `reward_model` and `gold_model` are for the methods in JUDGED_BY; in `settings["rewards"]`, a term of
+    kind model names reward models of the registry, directories or hub ids.
     """
     if method not in Run.Method.values:
         raise RunRefused(f"Unknown method {method!r}; use one of {', '.join(Run.Method.values)}.")
@@ -100,6 +106,8 @@ def queue_run(
     if method == Run.Method.GENERATE:
         own = {"prompt_count": None, "mix": False, "split": None} | own
         _check_prompt_choice(project, own=own, snapshot=snapshot)
+    if method == Run.Method.ADVISE:
+        _check_advisable(project, snapshot=snapshot, with_model=base_model is not None or "model" in library)
     if base_model is not None and "model" in library:
         raise RunRefused("Name the model once: as a registered model or in the settings.")
     try:
@@ -216,6 +224,8 @@ def prepare_run(run: Run) -> Path:
         source = _write_rows(directory / "prompts.jsonl", rows=_prompt_rows(run))
     elif run.method == Run.Method.SCORE:
         source = _write_rows(directory / "responses.jsonl", rows=_response_rows(run))
+    elif run.method == Run.Method.ADVISE:
+        source = _write_rows(directory / "project.jsonl", rows=advice_rows(run.project))
     elif run.method == Run.Method.VERIFY:
         source = _write_rows(directory / "responses.jsonl", rows=_unverified_rows(run))
     else:
@@ -324,7 +334,7 @@ def _named_models(project: Project, *, terms: Any) -> list[Model]:
 
 def readable_formats(method: str) -> tuple[str, ...]:
     """The snapshot formats that a method can train on, whatever its settings."""
-    return (TRAINED_ON[method], RATINGS) if method == Run.Method.REWARD else (TRAINED_ON[method],)
+    return (TRAINED_ON[method], *ALSO_TRAINED_ON.get(method, ()))
 
 
 def _check_inputs(
@@ -341,12 +351,11 @@ def _check_inputs(
     if method in TRAINED_ON:
         if snapshot is None:
             raise RunRefused("Choose the snapshot to train on.")
-        wanted = RATINGS if loss == RATINGS else TRAINED_ON[method]
-        if snapshot.format != wanted:
+        wanted = (RATINGS,) if loss == RATINGS else tuple(one for one in readable_formats(method) if one != RATINGS)
+        if snapshot.format not in wanted:
             named = f"{method} runs with loss {loss}" if loss else f"{method} runs"
-            raise RunRefused(
-                f"Snapshot {snapshot.number} is in the format {snapshot.format}; {named} train on {wanted}."
-            )
+            said = " or ".join(wanted)
+            raise RunRefused(f"Snapshot {snapshot.number} is in the format {snapshot.format}; {named} train on {said}.")
         _check_splits(snapshot)
     if method == Run.Method.VERIFY:
         _check_verification(project, base_model=base_model)
@@ -415,6 +424,18 @@ def _check_prompt_choice(project: Project, *, own: Mapping[str, Any], snapshot: 
         raise RunRefused(f"Name a snapshot together with one of its splits ({', '.join(SPLITS)}), or neither.")
     if not project.prompts.exists():
         raise RunRefused("The project has no prompts yet; import some first.")
+
+
+def _check_advisable(project: Project, *, snapshot: Snapshot | None, with_model: bool) -> None:
+    if snapshot is not None:
+        raise RunRefused("An advice reads the project as it is now; name no snapshot.")
+    if not project.prompts.exists():
+        raise RunRefused("The project has no prompts yet; import some first.")
+    if with_model and project.prompts.filter(verifier__isnull=False).count() < TRIAL_PROMPTS:
+        raise RunRefused(
+            f"A trial of thinking aloud needs {TRIAL_PROMPTS} prompts with verifiers at least. Ask without a model, or "
+            "import prompts with verifiers."
+        )
 
 
 def _prompt_rows(run: Run) -> Iterator[dict[str, Any]]:

@@ -42,6 +42,13 @@ LABELS = {
     "start_from": _("Each round trains"),
     "response_tokens": _("Longest response, tokens"),
     "top_p": _("Top-p"),
+    "trial_prompts": _("Prompts of the trial"),
+    "some": _("Labels: rows at least"),
+    "few": _("Shown reasoning: enough rows"),
+    "many": _("Plenty: rows above"),
+    "checkable": _("Checkable: share at least"),
+    "fooled": _("Wrong answers accepted: share at most"),
+    "preferences": _("Comparisons at least"),
     "group_size": _("Responses to each prompt"),
     "kl_coefficient": _("KL coefficient"),
     "target_kl": _("KL to aim at, nats a response"),
@@ -107,6 +114,10 @@ class RunForm(forms.Form):
             self.fields[description.name] = field_of(description)
         if method in (Run.Method.SFT, Run.Method.KTO):
             self.fields["max_length"].label = _("Longest row, tokens")
+        if method == Run.Method.ADVISE:
+            self.fields["model"].help_text = _(
+                "A hub id, a directory, or smollm2-135m-instruct; with neither, thinking aloud is not tried."
+            )
         if method in ONLINE:
             self.fields["max_length"].label = _("Prompt and response at most, tokens")
             self.fields["batch_size"].label = _("Responses a step")

@@ -32,6 +32,7 @@ class Run(models.Model):
         ONLINE_DPO = "online-dpo", _("online DPO")
         GENERATE = "generate", _("generation")
         SCORE = "score", _("scoring")
+        ADVISE = "advise", _("advice")
         VERIFY = "verify", _("verification")
 
     class State(models.TextChoices):
@@ -90,6 +91,7 @@ class Run(models.Model):
                         "online-dpo",
                         "generate",
                         "score",
+                        "advise",
                         "verify",
                     ]
                 ),

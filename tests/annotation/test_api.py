@@ -24,6 +24,7 @@ ROUTES = {
     "api_runs": ("get", {"admin", "engineer"}),
     "api_run": ("get", {"admin", "engineer"}),
     "api_run_cancel": ("post", {"admin", "engineer"}),
+    "api_advice": ("get", {"admin", "engineer"}),
 }
 
 

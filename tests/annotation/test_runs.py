@@ -9,6 +9,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
@@ -511,3 +512,36 @@ def test_workers_racing_for_runs_never_take_one_twice():
     for thread in threads:
         thread.join()
     assert sorted(taken) == list(range(1, 21))
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_worker_lets_code_run_without_isolation_only_where_it_was_told_so(project, policy, monkeypatch, allowed):
+    """The process is told by its command line; nothing in the run's own settings could say so."""
+    run = runs.queue_run(project, method="generate", base_model=policy, settings={})
+    commands = []
+
+    class Process:
+        returncode = 1
+
+        def __init__(self, command, **_settings):
+            commands.append(command)
+
+        def poll(self):
+            return 1
+
+    monkeypatch.setattr(runner.subprocess, "Popen", Process)
+    call_command("work", *(["--unsafe-without-sandbox"] if allowed else []), drain=True)
+    [command] = commands
+    assert command[1:] == [
+        "-m", "rewardmodel", "run", str(runs.run_directory(run)), *(["--unsafe-without-sandbox"] if allowed else [])
+    ]  # fmt: skip
+
+
+def test_what_a_model_wrote_into_its_report_is_stored_without_nul(project, snapshot):
+    """PostgreSQL refuses it in JSON as in text: the run would end as failed."""
+    run = claim(runs.queue_run(project, method="reward", settings={}, snapshot=snapshot))
+    report = {"samples": [{"before": "a\0b", "after": "\\u0000"}], "seconds": 1.5, "notes": []}
+    RunDir(runs.prepare_run(run)).write_report(report)
+    ended = end(run, message="a\0")
+    assert ended.report == report | {"samples": [{"before": "a\N{REPLACEMENT CHARACTER}b", "after": "\\u0000"}]}
+    assert (ended.state, ended.status["message"]) == ("succeeded", "a\N{REPLACEMENT CHARACTER}")

@@ -23,9 +23,12 @@ from annotation.domain.projects import publish_guidelines
 from annotation.domain.runs import queue_run, run_directory
 from annotation.domain.snapshots import freeze_snapshot
 from annotation.models import Membership, Model, Ranking, Run
+from rewardmodel.advisor import Evidence
 from tests import online
 from tests.annotation.factories import make_member, make_project, make_slate, make_verdicts
+from tests.rewardmodel.test_advisor import CHECKABLE, HELPS
 from tests.views.conftest import HALVES, freeze_trainable, rank_next
+from tests.views.test_advice import give_advice
 from tests.views.test_pages import REPORT
 
 OpenPage = Callable[..., Page]
@@ -38,6 +41,7 @@ ENGINEER_PAGES = [
     "models/", "models/1/", "runs/new/?method=verify", "conflicts/", "conflicts/?best=on&kind=math", "agreement/",
     "leaderboard/", "leaderboard/?style=on&join=on",
     "leaderboard/?model=nonsense", "leaderboard/battles/?first=secret-source-0&second=secret-source-1",
+    "advice/", "runs/3/", "runs/new/?method=advise",
 ]  # fmt: skip
 ADMIN_PAGES = [
     "members/", "import/", "rank/", "history/", "settings/", "messages/", "guidelines/?version=2&against=1",
@@ -67,6 +71,7 @@ def people() -> dict[str, Membership]:
     prompts = freeze_snapshot(project, format="prompts", split_seed=snapshot.split_seed, shares=HALVES)
     judge = Model.objects.create(project=project, pk=2, name="judge", kind="reward", location="judge")
     online.finish(queue_run(project, method="ppo", settings={}, snapshot=prompts, reward_model=judge))
+    give_advice(project, Evidence(prompts=400, labelled=50, worked=50, trial=HELPS, **CHECKABLE))
     ranking = Ranking.objects.get(annotator=members["annotator"])
     places = ranking.slate.places.order_by("position").values_list("response_id", flat=True)
     make_verdicts(ranking.slate, passed="".join("-" if pk in ranking.tiers[0] else "+" for pk in places))

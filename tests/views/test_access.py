@@ -75,6 +75,7 @@ ROWS = {
     "run_metrics": Row({"get": "train"}, part="number"),
     "run_cancel": Row({"post": "train"}, part="number"),
     "run_register": Row({"post": "train"}, part="number"),
+    "advice": Row({"get": "train", "post": "train"}),
     "model_list": Row({"get": "train"}),
     "model_detail": Row({"get": "train"}, part="pk"),
 }
