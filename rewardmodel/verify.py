@@ -3,8 +3,8 @@
     {"method": "verify", "data": "responses.jsonl"}
 
 Model-written code runs in the sandbox, unless who starts the run allows it without one (`unsafe_code`), and functions
-of one's own (kind `python`) are for the command line, where somebody allows them by name. A row whose verifier cannot be
-run here gets no verdict, and says why; the others are verified all the same. Not here: the checks themselves
+of one's own (kind `python`) are for the command line, where somebody allows them by name. A row whose verifier cannot
+be run here gets no verdict, and says why; the others are verified all the same. Not here: the checks themselves
 (`verifiers`), and `rewardmodel verify`, which verifies a file at once (`verifiers.rows`).
 """
 
