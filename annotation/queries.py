@@ -200,6 +200,17 @@ def responses_are_coming(project: Project) -> bool:
     return project.runs.filter(method=Run.Method.GENERATE, state__in=waiting).exists()
 
 
+def advice_runs(project: Project) -> QuerySet[Run]:
+    """The project's requests for advice, newest first."""
+    runs = project.runs.filter(method=Run.Method.ADVISE).order_by("-number")
+    return runs.select_related("project", "base_model", "created_by")
+
+
+def given_advice(project: Project) -> QuerySet[Run]:
+    """The requests that were answered, newest first: each report holds an advice."""
+    return advice_runs(project).filter(state=Run.State.SUCCEEDED, report__isnull=False)
+
+
 def project_overview(project: Project) -> dict[str, Any]:
     """The project page's numbers. Comparisons and agreement are over the newest rankings (`OVERVIEW_RANKINGS`)."""
     rankings = Ranking.objects.filter(slate__project=project, superseded_by__isnull=True)
@@ -270,8 +281,8 @@ def compare_policies(reward_model: Model) -> list[dict[str, Any]]:
     """Every scored policy beside the first one registered, by mean reward on the prompts that both answered.
 
     Each row names `old` and `new` (policies) beside `prompts`, the means `old_mean` and `new_mean`, their `difference`
-    with its bootstrap `interval` by prompt, and `win_rate`, the share of prompts with a higher mean reward. Policies
-    that share no scored prompt with the first are left out.
+    with its bootstrap `interval` by prompt, and `win_rate`, the share of prompts with a higher mean reward, with its
+    `win_rate_interval`. Policies that share no scored prompt with the first are left out.
     """
     means: dict[int, dict[int, float]] = defaultdict(dict)
     scored = Score.objects.filter(model=reward_model, response__model__isnull=False)

@@ -7,6 +7,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from django.views.i18n import set_language
 
 from annotation.views import (
+    advice,
     agreement,
     data,
     history,
@@ -14,6 +15,7 @@ from annotation.views import (
     leaderboard,
     messages,
     models,
+    online_runs,
     people,
     practice,
     projects,
@@ -63,11 +65,15 @@ project_patterns: list[URLPattern | URLResolver] = [
     path("snapshots/<int:number>/files/<path:name>", snapshots.snapshot_file, name="snapshot_file"),
     path("runs/", runs.run_list, name="run_list"),
     path("runs/new/", runs.run_new, name="run_new"),
+    path("runs/compare/", online_runs.run_compare, name="run_compare"),
     path("runs/<int:number>/", runs.run_detail, name="run_detail"),
     path("runs/<int:number>/state/", runs.run_state, name="run_state"),
+    path("runs/<int:number>/live/", online_runs.run_live, name="run_live"),
+    path("runs/<int:number>/samples/", online_runs.run_samples, name="run_samples"),
     path("runs/<int:number>/metrics.json", runs.run_metrics_json, name="run_metrics"),
     path("runs/<int:number>/cancel/", runs.run_cancel, name="run_cancel"),
     path("runs/<int:number>/register/", runs.run_register, name="run_register"),
+    path("advice/", advice.advice, name="advice"),
     path("models/", models.model_list, name="model_list"),
     path("models/<int:pk>/", models.model_detail, name="model_detail"),
 ]

@@ -15,13 +15,14 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from rewardmodel.contract import (
     EMBEDDED_MODEL,
+    AdviseSpec,
     GenerateSpec,
     InputError,
     Spec,
@@ -165,6 +166,9 @@ def _add_advise(commands: Any) -> None:
     advise.add_argument("--model", metavar="MODEL", help="try whether thinking aloud helps this policy")
     advise.add_argument("--trial-prompts", type=int, default=64, metavar="N", help="prompts of that trial")
     advise.add_argument("--max-new-tokens", type=int, default=256, help="longest answer of that trial")
+    advise.add_argument(
+        "--threshold", action="append", default=[], metavar="NAME=NUMBER", help="where an answer turns; may be repeated"
+    )
     advise.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     advise.add_argument("--threads", type=int, help="CPU threads of torch")
     advise.add_argument("--seed", type=int, default=0, help="of the draw of rows that verifiers are tried on")
@@ -514,28 +518,26 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _advise(arguments: argparse.Namespace) -> int:
-    if arguments.trial_prompts < 2:
-        raise InputError(f"--trial-prompts: must be at least 2, got {arguments.trial_prompts}")
-    from rewardmodel.advisor import advise
-    from rewardmodel.evidence import collect_evidence, read_project, render_advice, try_thinking_aloud
+    from rewardmodel.advisor import Thresholds
+    from rewardmodel.evidence import advise_on, read_project, render_advice
     from rewardmodel.progress import Progress
 
-    rows = read_project(arguments.data)
-    trial = None
+    spec = AdviseSpec(
+        data=str(arguments.data[0]),
+        **{name: getattr(arguments, name) for name in ("model", "trial_prompts", "max_new_tokens", "seed")},
+        device=arguments.device,
+        threads=arguments.threads,
+        **asdict(Thresholds.parse(dict(map(_read_threshold, arguments.threshold)))),
+    )
     with Progress() as progress:
-        evidence = collect_evidence(rows, seed=arguments.seed, progress=progress)
-        if arguments.model:
-            spec = GenerateSpec(
-                prompts=str(arguments.data[0]),
-                model=arguments.model,
-                max_new_tokens=arguments.max_new_tokens,
-                temperature=0.0,
-                device=arguments.device,
-                threads=arguments.threads,
-            )
-            trial = try_thinking_aloud(
-                rows, spec=spec, n=arguments.trial_prompts, seed=arguments.seed, progress=progress
-            )
-    advice = advise(replace(evidence, trial=trial))
+        advice = advise_on(read_project(arguments.data), spec=spec, progress=progress)
     print(json.dumps(advice.to_dict(), ensure_ascii=False) if arguments.json else render_advice(advice))
     return 0
+
+
+def _read_threshold(text: str) -> tuple[str, Any]:
+    name, _sign, number = text.partition("=")
+    try:
+        return name, json.loads(number)
+    except ValueError:
+        raise InputError(f"--threshold {text}: expected NAME=NUMBER, as in many=5000") from None

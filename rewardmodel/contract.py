@@ -18,7 +18,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NotRequired, TypedDict, TypeVar, Union, get_args, get_origin, get_type_hints
 
-METHODS = ("reward", "sft", "dpo", "kto", "rejection", "ppo", "rloo", "grpo", "online-dpo", "generate", "score")
+METHODS = (
+    "reward",
+    "sft",
+    "dpo",
+    "kto",
+    "rejection",
+    "ppo",
+    "rloo",
+    "grpo",
+    "online-dpo",
+    "generate",
+    "score",
+    "advise",
+)
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 SPLITS = ("train", "validation", "test")
@@ -35,12 +48,16 @@ SMOOTHED_LOSSES = ("sigmoid", "robust", "sigmoid_norm", "simpo")
 # (Schulman et al. 2025, "LoRA Without Regret").
 LEARNING_RATES = {
     ("reward", "lora"): 1e-4,
+    ("reward", "qlora"): 1e-4,
     ("reward", "full"): 1e-5,
     ("sft", "lora"): 2e-4,
+    ("sft", "qlora"): 2e-4,
     ("sft", "full"): 2e-5,
     ("dpo", "lora"): 2e-5,
+    ("dpo", "qlora"): 2e-5,
     ("dpo", "full"): 2e-6,
     ("kto", "lora"): 2e-5,
+    ("kto", "qlora"): 2e-5,
     ("kto", "full"): 2e-6,
     ("rejection", "lora"): 2e-4,
     ("rejection", "full"): 2e-5,
@@ -139,6 +156,11 @@ class _TrainingSpec(_Spec):
 class _ValidatedSpec(_TrainingSpec):
     """What trainings that watch the validation split share; the test split is never looked at before the end."""
 
+    tuning: str = setting(
+        "lora",
+        choices=("lora", "qlora", "full"),
+        help="lora trains adapters, merged at the end; qlora the same over weights packed into 4 bits.",
+    )
     eval_steps: int | None = setting(
         None,
         minimum=1,
@@ -195,8 +217,12 @@ class _LoopSpec(_ValidatedSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.weights_dtype == "mixed" and self.tuning == "lora":
-            raise SpecError("weights_dtype: mixed is for tuning full; with lora the weights are frozen")
+        if self.weights_dtype == "mixed" and self.tuning in ("lora", "qlora"):
+            raise SpecError(f"weights_dtype: mixed is for tuning full; with {self.tuning} the weights are frozen")
+        if self.tuning == "qlora" and self.compile == "on":
+            raise SpecError("compile: qlora computes with packed weights, which are not compiled; use auto or off")
+        if self.tuning == "qlora" and self.sharding == "full":
+            raise SpecError("sharding: qlora trains a whole copy on every device; use none, or tuning lora")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,8 +233,9 @@ class RewardSpec(_LoopSpec):
 
     tuning: str = setting(
         "lora",
-        choices=("lora", "full", "head"),
-        help="lora trains adapters, merged at the end; head fits the linear head alone, on states read once.",
+        choices=("lora", "qlora", "full", "head"),
+        help="lora trains adapters, merged at the end; qlora the same over weights packed into 4 bits; head fits the "
+        "linear head alone, on states read once.",
     )
     head_prior: float | None = setting(
         None, above=0, maximum=1e9, help="Precision of tuning head's Gaussian prior; unset: the likeliest, by evidence."
@@ -285,7 +312,7 @@ class RewardSpec(_LoopSpec):
 
     def _check_ratings(self) -> None:
         if self.tuning == "head":
-            raise SpecError("loss: ratings trains with tuning lora or full")
+            raise SpecError("loss: ratings trains with tuning lora, qlora or full")
         for name in ("label_smoothing", "length_penalty", "text_weight", "center_rewards_coefficient"):
             if getattr(self, name):
                 raise SpecError(f"{name}: loss ratings has no pairs; leave it out")
@@ -623,6 +650,9 @@ class OnlineSpec(_TrainingSpec):
         choices=("auto", "packed", "padded"),
         help="packed: responses in one row without padding; auto: on a GPU in bf16.",
     )
+    compile: str = setting(
+        "auto", choices=("auto", "on", "off"), help="Compile the repeated block; auto: on a GPU, where it pays back."
+    )
     response_tokens: int = setting(128, minimum=1, help="Longest response; what does not end by then is cut there.")
     max_length: int = setting(
         1024, minimum=8, help="Tokens of prompt and response_tokens together; longer prompts are dropped and counted."
@@ -648,6 +678,9 @@ class OnlineSpec(_TrainingSpec):
     )
     report_samples: int = setting(
         4, minimum=0, maximum=1000, help="Held-out prompts whose answers before and after stand in the report."
+    )
+    sample_steps: int = setting(
+        10, minimum=1, help="Steps (rollouts) between answers to the report's prompts, kept in samples.jsonl."
     )
     test_prompts: int = setting(
         64, minimum=2, maximum=100000, help="Held-out prompts answered and scored before and after."
@@ -821,6 +854,30 @@ class ScoreSpec(_Spec):
     batch_size: int = setting(16, minimum=1, maximum=4096, help="Responses scored at once.")
 
 
+@dataclass(frozen=True, kw_only=True)
+class AdviseSpec(_Spec):
+    """Say which of SFT, RFT and RLHF fits some data, and why."""
+
+    method: ClassVar[str] = "advise"
+
+    data: str = setting(help="JSONL file of prompts, right answers and comparisons.")
+    model: str | None = setting(
+        None, help="A policy that answers prompts directly and thinking aloud; unset: that is not tried."
+    )
+    trial_prompts: int = setting(64, minimum=2, maximum=10_000, help="Prompts that the model answers in either way.")
+    max_new_tokens: int = setting(256, minimum=1, help="Longest answer in tokens; too low speaks against thinking.")
+    many: int = setting(100_000, minimum=1, help="Right answers above which there are plenty.")
+    few: int = setting(100, minimum=1, help="Right answers that show their reasoning, enough to imitate it.")
+    some: int = setting(10, minimum=1, help="Right answers below which there are as good as none.")
+    checkable: float = setting(
+        0.9, minimum=0, maximum=1, help="Share of prompts with a verifier, and of right answers that it accepts."
+    )
+    fooled: float = setting(
+        0.05, minimum=0, maximum=1, help="Share of answers to other prompts that a verifier may accept."
+    )
+    preferences: int = setting(500, minimum=1, help="Comparisons that a reward model needs at least.")
+
+
 Spec = Union[  # noqa: UP007 (a runtime alias, read by get_args)
     RewardSpec,
     SFTSpec,
@@ -833,6 +890,7 @@ Spec = Union[  # noqa: UP007 (a runtime alias, read by get_args)
     OnlineDPOSpec,
     GenerateSpec,
     ScoreSpec,
+    AdviseSpec,
 ]
 SPECS: dict[str, type[Spec]] = {kind.method: kind for kind in get_args(Spec)}
 Settings = TypeVar("Settings")

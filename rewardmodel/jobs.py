@@ -13,6 +13,7 @@ from typing import Any
 
 from rewardmodel.contract import (
     EMBEDDED_MODEL,
+    AdviseSpec,
     DPOSpec,
     GenerateSpec,
     InputError,
@@ -94,7 +95,7 @@ def _take_part(run: RunDir, *, unsafe_code: bool) -> str:
 def _carry_out(run: RunDir, *, progress: Progress, unsafe_code: bool) -> dict[str, Any]:
     progress.start("starting")
     spec = resolve_paths(parse_spec(run.read_spec()), base=run.path)
-    if current_ranks().several and isinstance(spec, GenerateSpec | ScoreSpec | RejectionSpec):
+    if current_ranks().several and isinstance(spec, GenerateSpec | ScoreSpec | RejectionSpec | AdviseSpec):
         raise InputError(f"method {spec.method} runs in one process; start it without accelerate launch")
     # TRL and transformers rename settings in every release; the old names are the ones both our versions know.
     warnings.simplefilter("ignore", FutureWarning)
@@ -132,6 +133,10 @@ def _carry_out(run: RunDir, *, progress: Progress, unsafe_code: bool) -> dict[st
         from rewardmodel.generate import run_generate
 
         return run_generate(spec, run=run, progress=progress)
+    if isinstance(spec, AdviseSpec):
+        from rewardmodel.evidence import run_advise
+
+        return run_advise(spec, progress=progress)
     from rewardmodel.score import run_score
 
     return run_score(spec, run=run, progress=progress)
@@ -139,7 +144,9 @@ def _carry_out(run: RunDir, *, progress: Progress, unsafe_code: bool) -> dict[st
 
 def resolve_paths(spec: Spec, *, base: Path) -> Spec:
     """The spec with its files as absolute paths; relative ones are looked for under `base`."""
-    changes: dict[str, Any] = {"model": _resolve_model_path(spec.model, base=base)}
+    changes: dict[str, Any] = {}
+    if spec.model is not None:
+        changes["model"] = _resolve_model_path(spec.model, base=base)
     if isinstance(spec, OnlineSpec):
         for name in ("reward_model", "gold_model"):
             if getattr(spec, name) is not None:

@@ -13,7 +13,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response as Answer
 
 from annotation import queries
-from annotation.api.serializers import RunRequestSerializer, RunSerializer, SubmissionSerializer
+from annotation.api.serializers import (
+    AdviceRequestSerializer,
+    RunRequestSerializer,
+    RunSerializer,
+    SubmissionSerializer,
+)
 from annotation.domain import runs
 from annotation.domain.assigning import LeaseUnknown, claim_slot
 from annotation.domain.guidelines import has_changes_to_read
@@ -21,7 +26,7 @@ from annotation.domain.judgement import RankingRefused
 from annotation.domain.practice import practice_due
 from annotation.domain.ranking import submit_ranking
 from annotation.domain.tasks import task_of
-from annotation.models import Membership, Project
+from annotation.models import Membership, Project, Run
 from annotation.rules import require_membership
 
 
@@ -84,7 +89,9 @@ def run_list(request: Request, slug: str) -> Answer:
     """The project's runs, newest first; or queue one."""
     membership = find_membership(request, slug, action="train")
     if request.method == "POST":
-        return _queue_run(request, membership=membership)
+        serializer = RunRequestSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        return _queue_run(serializer.validated_data, membership=membership)
     return Answer(RunSerializer(membership.project.runs.all()[:100], many=True).data)
 
 
@@ -102,20 +109,36 @@ def run_cancel(request: Request, slug: str, number: int) -> Answer:
     return Answer(RunSerializer(runs.cancel_run(get_object_or_404(project.runs, number=number))).data)
 
 
-def _queue_run(request: Request, *, membership: Membership) -> Answer:
-    serializer = RunRequestSerializer(data=request.data)
-    serializer.is_valid(raise_exception=True)
-    asked: dict[str, Any] = serializer.validated_data
+@api_view(["GET", "POST"])
+def advice(request: Request, slug: str) -> Answer:
+    """The run whose report holds the newest advice, 404 where none was given yet; or ask for one."""
+    membership = find_membership(request, slug, action="train")
+    if request.method == "POST":
+        serializer = AdviceRequestSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        asked = {**serializer.validated_data, "method": Run.Method.ADVISE, "snapshot": None}
+        return _queue_run(asked, membership=membership)
+    given = queries.given_advice(membership.project).first()
+    if given is None:
+        said = "No advice was given yet; POST here to ask for one."
+        return Answer({"detail": said}, status=status.HTTP_404_NOT_FOUND)
+    return Answer(RunSerializer(given).data)
+
+
+def _queue_run(asked: dict[str, Any], *, membership: Membership) -> Answer:
     project: Project = membership.project
     snapshot = get_object_or_404(project.snapshots, number=asked["snapshot"]) if asked["snapshot"] else None
-    base_model = get_object_or_404(project.models, name=asked["base_model"]) if asked["base_model"] else None
+    models = {
+        name: get_object_or_404(project.models, name=asked[name]) if asked.get(name) else None
+        for name in ("base_model", "reward_model", "gold_model")
+    }
     try:
         run = runs.queue_run(
             project,
             method=asked["method"],
             settings=asked["settings"],
             snapshot=snapshot,
-            base_model=base_model,
+            **models,
             created_by=membership.user,
         )
     except runs.RunRefused as error:

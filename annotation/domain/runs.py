@@ -7,7 +7,7 @@ attempt may write; a worker whose lease lapsed finds its writes refused and stop
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from annotation import runner
 from annotation.domain import collecting
+from annotation.domain.advice import advice_rows
 from annotation.domain.snapshots import (
     SPLITS,
     SnapshotRefused,
@@ -40,12 +41,27 @@ TRAINED_ON = {
     "dpo": "trl-preference",
     "kto": "trl-unpaired",
     "rejection": "prompts",
+    "ppo": "prompts",
+    "rloo": "prompts",
+    "grpo": "prompts",
+    "online-dpo": "prompts",
 }
 """The format of the snapshots that each training method learns from."""
+ALSO_TRAINED_ON = {"reward": (RATINGS,), "sft": ("references",)}
+"""Other formats that a method can learn from."""
+ONLINE = ("ppo", "rloo", "grpo", "online-dpo")
+"""The methods whose policy is rewarded for its own responses, by a reward model or several rewards."""
 PROMPT_LIMIT = 1_000_000
-OWN_SETTINGS = {"generate": ("prompt_count", "mix", "split"), "score": (), **dict.fromkeys(TRAINED_ON, ())}
+OWN_SETTINGS = {
+    "generate": ("prompt_count", "mix", "split"),
+    "score": (),
+    "advise": (),
+    **dict.fromkeys(TRAINED_ON, ()),
+}
 """Settings of ours, beside those of the training library: how many prompts; whether new responses are put beside
 earlier ones in the slates that follow; and, where a snapshot is named, of which of its splits the prompts are."""
+TRIAL_PROMPTS = 2
+"""Prompts with verifiers without which a model cannot be tried for an advice."""
 PLACEHOLDER = "(made when the run starts)"
 CRASH_LIMIT = 5
 ERROR_LIMIT = 10_000
@@ -56,6 +72,7 @@ class RunRefused(ValueError):
 
 
 form_fields = runner.form_fields
+MORE_FIELDS = runner.MORE_FIELDS
 
 
 @transaction.atomic
@@ -66,25 +83,33 @@ def queue_run(
     settings: Mapping[str, Any],
     snapshot: Snapshot | None = None,
     base_model: Model | None = None,
+    reward_model: Model | None = None,
+    gold_model: Model | None = None,
     created_by: User | None = None,
 ) -> Run:
     """Queue a run after checking everything that can be checked now. Raises RunRefused.
 
-    Without `base_model`, `settings["model"]` names what to load (the embedded model if absent too).
+    Without `base_model`, `settings["model"]` names what to load (the embedded model if absent too; an advice then goes
+    without one). `reward_model` and `gold_model` are for the methods in ONLINE; in `settings["rewards"]`, a term of
+    kind model names reward models of the registry, directories or hub ids.
     """
     if method not in Run.Method.values:
         raise RunRefused(f"Unknown method {method!r}; use one of {', '.join(Run.Method.values)}.")
     loss = settings.get("loss") if method == Run.Method.REWARD else None
     _check_inputs(project, method=method, loss=loss, snapshot=snapshot, base_model=base_model)
+    _check_judges(project, method=method, settings=settings, reward_model=reward_model, gold_model=gold_model)
     own = {key: settings[key] for key in OWN_SETTINGS[method] if key in settings}
     library = {key: value for key, value in settings.items() if key not in OWN_SETTINGS[method]}
     if method == Run.Method.GENERATE:
         own = {"prompt_count": None, "mix": False, "split": None} | own
         _check_prompt_choice(project, own=own, snapshot=snapshot)
+    if method == Run.Method.ADVISE:
+        _check_advisable(project, snapshot=snapshot, with_model=base_model is not None or "model" in library)
     if base_model is not None and "model" in library:
         raise RunRefused("Name the model once: as a registered model or in the settings.")
     try:
-        runner.check_settings(method, settings={**library, **_paths(method)(PLACEHOLDER, base_model)})
+        inputs = _name_inputs(method, source=PLACEHOLDER, models=(base_model, reward_model, gold_model))
+        runner.check_settings(method, settings={**library, **inputs})
     except runner.SettingsRefused as error:
         raise RunRefused(str(error)) from error
     Project.objects.select_for_update().get(pk=project.pk)
@@ -96,6 +121,8 @@ def queue_run(
         spec={**library, **own},
         snapshot=snapshot,
         base_model=base_model,
+        reward_model=reward_model,
+        gold_model=gold_model,
         created_by=created_by,
     )
 
@@ -108,6 +135,11 @@ def run_directory(run: Run) -> Path:
 def run_metrics(run: Run, *, after_line: int = 0) -> list[dict[str, Any]]:
     """The run's metric rows after the first `after_line`."""
     return runner.read_metrics(run_directory(run), after_line=after_line)
+
+
+def run_samples(run: Run) -> list[dict[str, Any]]:
+    """The policy's answers to the same few prompts as it was trained, in the order of their steps."""
+    return runner.read_samples(run_directory(run))
 
 
 def cancel_run(run: Run) -> Run:
@@ -154,7 +186,8 @@ def claim_run(worker: str) -> Run | None:
             deadline=_next_deadline(),
             started_at=run.started_at or now,
         )
-    return Run.objects.select_related("project", "snapshot", "base_model").get(pk=run.pk) if claimed else None
+    related = ("project", "snapshot", "base_model", "reward_model", "gold_model")
+    return Run.objects.select_related(*related).get(pk=run.pk) if claimed else None
 
 
 def heartbeat_run(run: Run) -> bool:
@@ -188,11 +221,16 @@ def prepare_run(run: Run) -> Path:
         source = _write_rows(directory / "prompts.jsonl", rows=_prompt_rows(run))
     elif run.method == Run.Method.SCORE:
         source = _write_rows(directory / "responses.jsonl", rows=_response_rows(run))
+    elif run.method == Run.Method.ADVISE:
+        source = _write_rows(directory / "project.jsonl", rows=advice_rows(run.project))
     else:
         assert run.snapshot is not None
         source = str(snapshot_directory(run.snapshot))
         settings["snapshot_sha256"] = run.snapshot.sha256
-    spec = {**settings, **_paths(run.method)(source, run.base_model)}
+    if settings.get("rewards"):
+        settings["rewards"] = _locate_terms(run.project, terms=settings["rewards"])
+    models = (run.base_model, run.reward_model, run.gold_model)
+    spec = {**settings, **_name_inputs(run.method, source=source, models=models)}
     try:
         runner.create_directory(directory, spec=runner.check_settings(run.method, settings=spec))
     except runner.SettingsRefused as error:
@@ -261,19 +299,37 @@ def _next_deadline() -> Any:
     return timezone.now() + timedelta(seconds=django_settings.WORKER_LEASE_SECONDS)
 
 
-def _paths(method: str) -> Any:
-    """How a spec of this method names its input and its model."""
+def _name_inputs(
+    method: str, *, source: str, models: tuple[Model | None, Model | None, Model | None]
+) -> dict[str, str]:
+    """How a spec of this method names its input and its models: base model, reward model, gold model."""
     key = {"generate": "prompts"}.get(method, "data")
+    named = zip(("model", "reward_model", "gold_model"), models, strict=True)
+    return {key: source} | {name: collecting.model_location(model) for name, model in named if model is not None}
 
-    def fill(source: str, model: Model | None) -> dict[str, str]:
-        return {key: source} | ({"model": collecting.model_location(model)} if model is not None else {})
 
-    return fill
+def _locate_terms(project: Project, *, terms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rewards with what is to be loaded in place of the registered models' names."""
+    known = {model.name: collecting.model_location(model) for model in _named_models(project, terms=terms)}
+
+    def locate(names: Any) -> Any:
+        return [known.get(name, name) for name in names] if isinstance(names, list) else known.get(names, names)
+
+    return [{**term, "model": locate(term["model"])} if "model" in term else dict(term) for term in terms]
+
+
+def _named_models(project: Project, *, terms: Any) -> list[Model]:
+    """The registered models that rewards name; what is no list of mappings names none, and is refused elsewhere."""
+    names: set[str] = set()
+    for term in terms if isinstance(terms, list | tuple) else ():
+        named = term.get("model") if isinstance(term, Mapping) else None
+        names |= {name for name in (named if isinstance(named, list) else [named]) if isinstance(name, str)}
+    return list(project.models.filter(name__in=names).order_by("pk"))
 
 
 def readable_formats(method: str) -> tuple[str, ...]:
     """The snapshot formats that a method can train on, whatever its settings."""
-    return (TRAINED_ON[method], RATINGS) if method == Run.Method.REWARD else (TRAINED_ON[method],)
+    return (TRAINED_ON[method], *ALSO_TRAINED_ON.get(method, ()))
 
 
 def _check_inputs(
@@ -290,18 +346,48 @@ def _check_inputs(
     if method in TRAINED_ON:
         if snapshot is None:
             raise RunRefused("Choose the snapshot to train on.")
-        wanted = RATINGS if loss == RATINGS else TRAINED_ON[method]
-        if snapshot.format != wanted:
+        wanted = (RATINGS,) if loss == RATINGS else tuple(one for one in readable_formats(method) if one != RATINGS)
+        if snapshot.format not in wanted:
             named = f"{method} runs with loss {loss}" if loss else f"{method} runs"
-            raise RunRefused(
-                f"Snapshot {snapshot.number} is in the format {snapshot.format}; {named} train on {wanted}."
-            )
+            said = " or ".join(wanted)
+            raise RunRefused(f"Snapshot {snapshot.number} is in the format {snapshot.format}; {named} train on {said}.")
         _check_splits(snapshot)
     needed = Model.Kind.REWARD if method == Run.Method.SCORE else Model.Kind.POLICY
     if method == Run.Method.SCORE and base_model is None:
         raise RunRefused("Choose the reward model that scores.")
     if base_model is not None and base_model.kind != needed:
         raise RunRefused(f"{base_model.name} is a {base_model.get_kind_display()}; this run needs a {needed}.")
+
+
+def _check_judges(
+    project: Project,
+    *,
+    method: str,
+    settings: Mapping[str, Any],
+    reward_model: Model | None,
+    gold_model: Model | None,
+) -> None:
+    """The models that reward and watch a policy; messages begin with the setting that they are about."""
+    for name, model in (("reward_model", reward_model), ("gold_model", gold_model)):
+        if model is None:
+            continue
+        if method not in ONLINE:
+            raise RunRefused(f"{name}: {method} runs take none; it is for {', '.join(ONLINE)}.")
+        if model.project_id != project.pk:
+            raise RunRefused(f"{name}: it must belong to this project.")
+        if name in settings:
+            raise RunRefused(f"{name}: name it once, as a registered model or in the settings.")
+        _require_reward_model(model, setting=name)
+    named = _named_models(project, terms=settings.get("rewards")) if method in ONLINE else []
+    for model in named:
+        _require_reward_model(model, setting="rewards")
+    if gold_model is not None and gold_model in (reward_model, *named):
+        raise RunRefused(f"gold_model: {gold_model.name} is what the policy is trained against; choose another.")
+
+
+def _require_reward_model(model: Model, *, setting: str) -> None:
+    if model.kind != Model.Kind.REWARD:
+        raise RunRefused(f"{setting}: {model.name} is a {model.get_kind_display()}; choose a reward model.")
 
 
 def _check_splits(snapshot: Snapshot) -> None:
@@ -324,6 +410,18 @@ def _check_prompt_choice(project: Project, *, own: Mapping[str, Any], snapshot: 
         raise RunRefused(f"Name a snapshot together with one of its splits ({', '.join(SPLITS)}), or neither.")
     if not project.prompts.exists():
         raise RunRefused("The project has no prompts yet; import some first.")
+
+
+def _check_advisable(project: Project, *, snapshot: Snapshot | None, with_model: bool) -> None:
+    if snapshot is not None:
+        raise RunRefused("An advice reads the project as it is now; name no snapshot.")
+    if not project.prompts.exists():
+        raise RunRefused("The project has no prompts yet; import some first.")
+    if with_model and project.prompts.filter(verifier__isnull=False).count() < TRIAL_PROMPTS:
+        raise RunRefused(
+            f"A trial of thinking aloud needs {TRIAL_PROMPTS} prompts with verifiers at least. Ask without a model, or "
+            "import prompts with verifiers."
+        )
 
 
 def _prompt_rows(run: Run) -> Iterator[dict[str, Any]]:

@@ -12,13 +12,14 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotation.domain.collecting import CollectionRefused, register_model
-from annotation.domain.runs import TRAINED_ON, RunRefused, cancel_run, queue_run, run_directory, run_metrics
+from annotation.domain.collecting import MAKE_NO_MODEL, CollectionRefused, register_model
+from annotation.domain.runs import ONLINE, TRAINED_ON, RunRefused, cancel_run, queue_run, run_directory, run_metrics
 from annotation.domain.snapshots import FORMATS
-from annotation.forms.runs import NEEDS_SNAPSHOT, RegisterForm, RunForm, trainable_snapshots
+from annotation.forms.runs import NEEDS_SNAPSHOT, RegisterForm, RunForm, reward_models, trainable_snapshots
 from annotation.models import Membership, Run, Slate
 from annotation.rules import require_membership
 from annotation.templatetags.plots import beats_baselines, interval_rows
+from annotation.training_report import describe_live, describe_samples, is_online, score_rows
 from annotation.views.paging import paginate
 
 ACTIVE = (Run.State.QUEUED, Run.State.RUNNING)
@@ -47,18 +48,17 @@ def run_list(request: HttpRequest, slug: str) -> HttpResponse:
 @login_required
 @require_http_methods(["GET", "POST"])
 def run_new(request: HttpRequest, slug: str) -> HttpResponse:
-    """Choose the settings of a run and queue it."""
+    """Choose the settings of a run and queue it; the address may fill fields in by their names."""
     membership = require_membership(request.user, slug, action="train")
     asked = request.POST if request.method == "POST" else request.GET
     method = asked.get("method", Run.Method.REWARD)
     if method not in Run.Method.values:
         raise Http404("No such method.")
     if request.method == "GET":
-        initial = {"snapshot": asked.get("snapshot"), "base_model": asked.get("model")}
-        form = RunForm(method=method, project=membership.project, initial=initial)
+        form = RunForm(method=method, project=membership.project, initial=asked.dict())
         return _render_run_form(request, membership, form)
     form = RunForm(request.POST, method=method, project=membership.project)
-    run = _queue(form, membership) if form.is_valid() else None
+    run = queue_from_form(form, membership) if form.is_valid() else None
     if run is None:
         return _render_run_form(request, membership, form, status=422)
     return redirect("run_detail", slug=slug, number=run.number)
@@ -69,14 +69,15 @@ def run_new(request: HttpRequest, slug: str) -> HttpResponse:
 def run_detail(request: HttpRequest, slug: str, number: int) -> HttpResponse:
     """One run: how it stands, what it learned, how it got there, what it was asked."""
     membership = require_membership(request.user, slug, action="train")
-    run = _require_run(membership, number)
+    run = require_run(membership, number)
     rows = run_metrics(run)
     report_rows = interval_rows(run.report)
-    context = _state_context(membership, run) | {
+    context = state_context(membership, run) | {
         "section": "runs",
         "report_rows": report_rows,
         "main_clear": beats_baselines(report_rows),
         "snapshot_run": run.method in NEEDS_SNAPSHOT,
+        "online": is_online(run),
         "made": what_it_made(run),
         "dropped": dropped_counts(run.report),
         "metrics_count": len(rows),
@@ -87,7 +88,10 @@ def run_detail(request: HttpRequest, slug: str, number: int) -> HttpResponse:
         "log_tail": log_tail(run),
         "register_form": RegisterForm(initial={"name": f"{run.method}-{run.number}"}),
         "model": getattr(run, "registered_model", None),
+        "makes_model": run.method not in MAKE_NO_MODEL,
     }
+    if is_online(run):
+        context |= {"live": describe_live(run), "sampled": describe_samples(run), "score_rows": score_rows(run.report)}
     return render(request, "annotation/run_detail.html", context)
 
 
@@ -96,8 +100,8 @@ def run_detail(request: HttpRequest, slug: str, number: int) -> HttpResponse:
 def run_state(request: HttpRequest, slug: str, number: int) -> HttpResponse:
     """The line that says how the run stands; the page polls it while the run is active."""
     membership = require_membership(request.user, slug, action="train")
-    run = _require_run(membership, number)
-    response = render(request, "annotation/_run_state.html", _state_context(membership, run))
+    run = require_run(membership, number)
+    response = render(request, "annotation/_run_state.html", state_context(membership, run))
     if run.state not in ACTIVE and "HX-Request" in request.headers:
         response.headers["HX-Refresh"] = "true"  # it ended since the last poll: show the report
     return response
@@ -108,7 +112,7 @@ def run_state(request: HttpRequest, slug: str, number: int) -> HttpResponse:
 def run_metrics_json(request: HttpRequest, slug: str, number: int) -> JsonResponse:
     """The rows of metrics after the first `after`, and whether more may come."""
     membership = require_membership(request.user, slug, action="train")
-    run = _require_run(membership, number)
+    run = require_run(membership, number)
     asked = request.GET.get("after", "0")
     after = int(asked) if asked.isdecimal() and len(asked) < 10 else 0
     rows = run_metrics(run, after_line=after)[:METRIC_LINES]
@@ -120,7 +124,7 @@ def run_metrics_json(request: HttpRequest, slug: str, number: int) -> JsonRespon
 def run_cancel(request: HttpRequest, slug: str, number: int) -> HttpResponse:
     """Ask the run to stop."""
     membership = require_membership(request.user, slug, action="train")
-    run = cancel_run(_require_run(membership, number))
+    run = cancel_run(require_run(membership, number))
     if run.state in ACTIVE:
         messages.info(request, _("The run stops at its next checkpoint."))
     return redirect("run_detail", slug=slug, number=number)
@@ -131,7 +135,7 @@ def run_cancel(request: HttpRequest, slug: str, number: int) -> HttpResponse:
 def run_register(request: HttpRequest, slug: str, number: int) -> HttpResponse:
     """Put the run's model into the registry."""
     membership = require_membership(request.user, slug, action="train")
-    run = _require_run(membership, number)
+    run = require_run(membership, number)
     form = RegisterForm(request.POST)
     if not form.is_valid():
         messages.error(request, _("Give the model a name of 1 to 120 characters."))
@@ -146,7 +150,7 @@ def run_register(request: HttpRequest, slug: str, number: int) -> HttpResponse:
 
 def what_it_made(run: Run) -> dict[str, Any] | None:
     """What a finished generation or scoring left in the project."""
-    if run.state != Run.State.SUCCEEDED or run.method in NEEDS_SNAPSHOT:
+    if run.state != Run.State.SUCCEEDED or run.method not in (Run.Method.GENERATE, Run.Method.SCORE):
         return None
     if run.method == Run.Method.GENERATE:
         note = _("in %(slates)d new slates, which come first for annotators") % {
@@ -190,6 +194,8 @@ def lineage(run: Run) -> list[tuple[str, str]]:
     return [
         (_("snapshot"), f"{snapshot.number} · {snapshot.format} · sha256 {snapshot.sha256}" if snapshot else ""),
         (_("started from"), run.base_model.name if run.base_model else str(run.spec.get("model", ""))),
+        (_("reward model"), run.reward_model.name if run.reward_model else ""),
+        (_("gold model"), run.gold_model.name if run.gold_model else ""),
         (_("asked by"), run.created_by.get_username() if run.created_by else ""),
         (_("asked at"), run.created_at.strftime("%Y-%m-%d %H:%M:%S UTC")),
         (_("worker"), run.worker),
@@ -211,7 +217,7 @@ def log_tail(run: Run) -> str:
     return "\n".join(lines[1:] if size > LOG_TAIL_BYTES else lines)
 
 
-def _queue(form: RunForm, membership: Membership) -> Run | None:
+def queue_from_form(form: RunForm, membership: Membership) -> Run | None:
     """Queue the run the form describes; None, with the reason in the form, where it is refused."""
     try:
         return queue_run(
@@ -220,10 +226,12 @@ def _queue(form: RunForm, membership: Membership) -> Run | None:
             settings=form.settings(),
             snapshot=form.cleaned_data.get("snapshot"),
             base_model=form.cleaned_data.get("base_model"),
+            reward_model=form.cleaned_data.get("reward_model"),
+            gold_model=form.cleaned_data.get("gold_model"),
             created_by=membership.user,
         )
     except RunRefused as error:
-        form.add_error(None, str(error))
+        form.refuse(str(error))
         return None
 
 
@@ -239,11 +247,13 @@ def _render_run_form(request: HttpRequest, membership: Membership, form: RunForm
         "lacks_snapshot": method in NEEDS_SNAPSHOT
         and not trainable_snapshots(membership.project, method=method).exists(),
         "wanted_format": FORMATS.get(TRAINED_ON.get(method, "")),
+        "lacks_reward_model": method in ONLINE and not reward_models(membership.project).exists(),
     }
     return render(request, "annotation/run_new.html", context, status=status)
 
 
-def _state_context(membership: Membership, run: Run) -> dict[str, Any]:
+def state_context(membership: Membership, run: Run) -> dict[str, Any]:
+    """What the line that says how a run stands is made of."""
     status = run.status or {}
     step, total = status.get("step"), status.get("total_steps")
     return {
@@ -257,6 +267,8 @@ def _state_context(membership: Membership, run: Run) -> dict[str, Any]:
     }
 
 
-def _require_run(membership: Membership, number: int) -> Run:
-    runs = Run.objects.select_related("project", "snapshot", "base_model", "created_by", "registered_model")
+def require_run(membership: Membership, number: int) -> Run:
+    """The project's run of that number, or 404."""
+    related = ("project", "snapshot", "base_model", "reward_model", "gold_model", "created_by", "registered_model")
+    runs = Run.objects.select_related(*related)
     return get_object_or_404(runs, project=membership.project, number=number)

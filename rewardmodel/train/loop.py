@@ -34,6 +34,7 @@ from rewardmodel.compute import Compute
 from rewardmodel.contract import DPOSpec, RewardSpec
 from rewardmodel.groups import Group, gather_groups, plan_rows, plan_steps, share_out
 from rewardmodel.progress import CancelledError, Progress
+from rewardmodel.quantization import is_packed
 from rewardmodel.ranks import current_ranks
 from rewardmodel.reading import (
     Rectangle,
@@ -294,7 +295,7 @@ class Training:
             pad_id=self.pad_id,
             device=self.compute.device,
             share=self.share,
-            length=self.shape.length if self.shape else (_round_up(size) if cuda else None),
+            length=self.shape.length if self.shape else (round_up(size) if cuda else None),
             stretches=self.shape.stretches if self.shape else None,
             key_count=self.shape.key_count if self.shape else None,
             copy_count=self.shape.copy_count if self.shape else None,
@@ -342,14 +343,14 @@ class Training:
                 copies = max([copies, *(len(group.sequences) for group in together)])
         if not sizes:
             return None
-        length = _round_up(max(tokens for tokens, _ in sizes))
+        length = round_up(max(tokens for tokens, _ in sizes))
         if sum(tokens for tokens, _ in sizes) < 0.9 * length * len(sizes):
             return None
         filling = max(length - tokens for tokens, _ in sizes)
         return Shape(
             length=length,
             stretches=stretches + 1 + filling // self.longest,
-            key_count=_round_up(max(length - tokens + keys for tokens, keys in sizes)),
+            key_count=round_up(max(length - tokens + keys for tokens, keys in sizes)),
             copy_count=copies,
         )
 
@@ -412,7 +413,8 @@ class Training:
         self.model.float()
 
 
-def _round_up(size: int) -> int:
+def round_up(size: int) -> int:
+    """The length to which a row of so many tokens is filled on a GPU."""
     return -(-size // STEP_OF_LENGTH) * STEP_OF_LENGTH
 
 
@@ -487,11 +489,12 @@ class Optimizer:
 
 
 def shrink_weights(model: Any) -> None:
-    """Put every parameter but a reward head's into bfloat16; buffers (rotary frequencies) keep their float32."""
+    """Put every parameter but a reward head's into bfloat16; buffers (rotary frequencies) keep their float32, and
+    weights packed into 4 bits their packing."""
     _, head = find_parts(model)
     kept = {id(parameter) for parameter in head.parameters()} if is_classifier(model) else set()
     for parameter in model.parameters():
-        if id(parameter) not in kept:
+        if id(parameter) not in kept and not is_packed(parameter):
             parameter.data = parameter.data.to(torch.bfloat16)
 
 
@@ -569,7 +572,8 @@ def _take_step(training: Training) -> None:
     except torch.OutOfMemoryError as error:
         raise TrainingError(
             f"out of GPU memory at step {training.done + 1}, reading {training.settled.batch_tokens} tokens at once: "
-            f"lower batch_tokens, set activation_checkpointing, or use tuning lora ({str(error).splitlines()[0]})"
+            "lower batch_tokens, set activation_checkpointing, or use tuning lora or qlora "
+            f"({str(error).splitlines()[0]})"
         ) from None
 
 

@@ -71,9 +71,9 @@ from rewardmodel.train.common import (
     seal_checkpoint,
     warn_where_not_isolated,
 )
-from rewardmodel.train.loop import KEPT_CHECKPOINTS, Optimizer
+from rewardmodel.train.loop import KEPT_CHECKPOINTS, Optimizer, prepare_blocks, round_up
 from rewardmodel.train.objectives import Reading, choose_objective
-from rewardmodel.train.ppo_report import build_ppo_report, measure_policy
+from rewardmodel.train.ppo_report import build_ppo_report, measure_policy, record_samples, warn_of_training
 from rewardmodel.train.rewards import Rewards, hash_models, open_judge
 from rewardmodel.train.rollouts import (
     PromptData,
@@ -88,8 +88,12 @@ from rewardmodel.train.rollouts import (
     split_rollout,
     spread,
 )
+from rewardmodel.train.settle import estimate_saving
 
 MOST_TOKENS = {"cpu": 4096, "cuda": 16384}
+COMPILE_SECONDS = 30.0
+"""What compiling for rows of many lengths, with and without gradients, took for SmolLM2-135M on one H200, and some."""
+ENOUGH_ROWS = 8  # of metrics, before warnings are given while the training goes on: quarters of two steps
 
 
 @dataclass(frozen=True)
@@ -99,9 +103,12 @@ class Facts:
     steps: int
     stopped: str
     packed: bool
+    compiled: bool
 
 
 ReadTokens = Callable[[Row | Rectangle, Completions], Sequence[torch.Tensor]]
+Sample = Callable[[Any, int], None]
+"""Has a policy answer the report's prompts after so many steps, and keeps the answers."""
 
 
 def run_ppo(spec: OnlineSpec, *, run: RunDir, progress: Progress, unsafe_code: bool = False) -> dict[str, Any]:
@@ -123,12 +130,20 @@ def run_ppo(spec: OnlineSpec, *, run: RunDir, progress: Progress, unsafe_code: b
     warn_where_not_isolated(run, isolated=rewards.isolated)
     gold = None if spec.gold_model is None else open_judge(spec.gold_model, spec=spec)
     target = run.outputs / "model"
+    shown = data.test[: spec.report_samples]
 
     def measure(model: Any, *, phase: str) -> dict[str, Any]:
         return measure_policy(
             spec, model=model, tokenizer=tokenizer, items=data.test, rewards=rewards, gold=gold, compute=compute,
             progress=progress, phase=phase,
         )  # fmt: skip
+
+    def sample(model: Any, step: int) -> None:
+        answers = measure_policy(
+            spec, model=model, tokenizer=tokenizer, items=shown, rewards=rewards, gold=None, compute=compute,
+            progress=progress, phase="answering the report's prompts",
+        )  # fmt: skip
+        record_samples(run, step=step, items=shown, answers=answers)
 
     before, facts = _train(
         spec,
@@ -140,11 +155,13 @@ def run_ppo(spec: OnlineSpec, *, run: RunDir, progress: Progress, unsafe_code: b
         run=run,
         progress=progress,
         measure=measure,
+        sample=sample,
         target=target,
     )
     gc.collect()  # the optimizers and models, before others are loaded
     trained = _load(target, tokenizer=tokenizer, compute=compute)
     after = measure(trained, phase="answering after the training")
+    record_samples(run, step=facts.steps, items=shown, answers=after)
     report = build_ppo_report(
         spec,
         run=run,
@@ -158,7 +175,7 @@ def run_ppo(spec: OnlineSpec, *, run: RunDir, progress: Progress, unsafe_code: b
         started=started,
         progress=progress,
     )
-    report["settled"] = {"packed": facts.packed}
+    report["settled"] = {"packed": facts.packed, "compiled": facts.compiled}
     write_card(target, report=report, provenance=provenance)
     return report
 
@@ -174,12 +191,14 @@ def _train(
     run: RunDir,
     progress: Progress,
     measure: Measure,
+    sample: Sample,
     target: Path,
 ) -> tuple[dict[str, Any], Facts]:
     """Train and save into `target`; what `measure` says of the policy before its first step, and how it went."""
     policy = _load(base, tokenizer=tokenizer, compute=compute)
     check_positions(policy, max_length=spec.max_length)
     before = recall(run, name="untrained", make=lambda: measure(policy, phase="answering before the training"))
+    record_samples(run, step=0, items=data.test[: spec.report_samples], answers=before)
     named = "rewards" if spec.rewards else "reward_model"
     if len(set(before["texts"])) > 1 and len(set(before["scores"])) == 1:
         raise InputError(
@@ -196,12 +215,12 @@ def _train(
     )
     print(f"rewardmodel: {training.describe()}", file=sys.stderr)
     run.write_status(message=training.describe())
-    train_by_rollouts(training, run=run, progress=progress, measure=measure)
+    train_by_rollouts(training, run=run, progress=progress, measure=measure, sample=sample)
     progress.start("saving")
     save_model(merge_adapters(training.policy), tokenizer=tokenizer, directory=target)
     if isinstance(spec, PPOSpec) and spec.save_critic:
         save_model(merge_adapters(training.critic), tokenizer=tokenizer, directory=run.outputs / "critic")
-    return before, Facts(training.done, training.stopped, training.packed)
+    return before, Facts(training.done, training.stopped, training.packed, bool(training.compiled))
 
 
 def prepare_models(
@@ -267,6 +286,7 @@ class PPOTraining:
             )
         self.total = count_rollouts(spec, prompts=len(prompts))
         self.coefficient = self.objective.coefficient
+        self.compiled: bool | None = None  # not settled before the first rollout says how long conversations are
         self.done = 0  # whole steps
         self.moves = 0  # of the weights, in all
         self.part = 0  # minibatches learned of the rollout at hand
@@ -398,8 +418,22 @@ class PPOTraining:
     def _aim(self) -> None:
         """Advantages and returns of the rollout at hand, which follow from it and the KL coefficient."""
         assert self.rollout is not None
+        if self.compiled is None:
+            self.compiled = self._compile_where_it_pays(self.rollout)
         self.groups = self.rollout.to_groups(group_size=self.spec.group_size)
         self.targets = self.objective.aim(self.rollout, coefficient=self.coefficient)
+
+    def _compile_where_it_pays(self, rollout: Rollout) -> bool:
+        """Compile the layers of all models, judged by the steps ahead being as long as this one; whether it did."""
+        models = [model for model in (self.policy, self.critic) if model is not None]
+        # Reading forward alone, as policy, critic and reference are for the rollout, is a third of the work.
+        passes = self.spec.ppo_epochs * len(models) + (len(models) + 1) / 3
+        tokens = passes * rollout.ids.numel() * (self.total - self.done)
+        if not settle_compiling(self.spec, model=self.policy, tokens=tokens, packed=self.packed, compute=self.compute):
+            return False
+        for model in [*models, *([self.reference] if self.reference is not None else [])]:
+            prepare_blocks(model, compiled=True, dynamic=True, checkpointing=False)
+        return True
 
     def learn(self) -> None:
         """Read the next minibatch of the rollout at hand, forward and back, and move policy and critic."""
@@ -554,7 +588,9 @@ class PPOTraining:
         pad_id, device = self.tokenizer.pad_token_id, self.compute.device
         batch: Row | Rectangle
         if self.packed:
-            batch = build_row(groups, pad_id=pad_id, device=device)
+            size = sum(group.tokens for group in groups)
+            # Compiled code that has met one length of its multiples takes the others too.
+            batch = build_row(groups, pad_id=pad_id, device=device, length=round_up(size) if device == "cuda" else None)
         else:
             sequences = [ids for group in groups for ids in group.sequences]
             batch = build_rectangle(sequences, pad_id=pad_id, device=device)
@@ -609,7 +645,18 @@ def settle_packing(spec: OnlineSpec, *, models: Sequence[Any], compute: Compute)
     return True
 
 
-def train_by_rollouts(training: PPOTraining, *, run: RunDir, progress: Progress, measure: Measure) -> None:
+def settle_compiling(spec: OnlineSpec, *, model: Any, tokens: float, packed: bool, compute: Compute) -> bool:
+    """Whether layers are compiled, for reading so many tokens forward and back."""
+    if spec.compile != "auto":
+        return spec.compile == "on"
+    if compute.device != "cuda" or not packed or spec.tuning != "full":  # adapters have not been measured compiled
+        return False
+    return estimate_saving(model, tokens=tokens) > COMPILE_SECONDS
+
+
+def train_by_rollouts(
+    training: PPOTraining, *, run: RunDir, progress: Progress, measure: Measure, sample: Sample
+) -> None:
     """From the last complete checkpoint, if any, to the last step or the KL budget.
 
     Raises CancelledError after saving, if asked to: within a step the checkpoint keeps the rollout.
@@ -621,11 +668,11 @@ def train_by_rollouts(training: PPOTraining, *, run: RunDir, progress: Progress,
         training.load(found)
     progress.start("training", total=training.total, step=training.done)
     board = open_board(spec, run=run)
+    logged, warned = run.read_metrics(), None
     while training.done < training.total and not training.stopped:
         if training.rollout is None:
             try:
-                if spec.gold_model is not None and training.done and training.done % spec.gold_steps == 0:
-                    training.examine(measure, progress=progress)
+                _look(training, measure=measure, sample=sample, progress=progress)
                 training.collect(progress=progress)
             except CancelledError:
                 if training.done:
@@ -643,13 +690,30 @@ def train_by_rollouts(training: PPOTraining, *, run: RunDir, progress: Progress,
         progress.advance(done)
         if done in (1, training.total) or done % spec.logging_steps == 0 or "gold_score" in row:
             log_metrics(run, step=done, numbers=row)
+            logged.append(row)
             if board:
                 board.add(row, step=done)
+            warnings = warn_of_training(logged, spec=spec) if len(logged) >= ENOUGH_ROWS else []
+            if warnings != warned:
+                run.write_status(warnings=warnings)
+                warned = warnings
         if done % spec.save_steps == 0:
             save_rollouts(training, run=run)
     save_rollouts(training, run=run)
     if board:
         board.close()
+
+
+def _look(training: PPOTraining, *, measure: Measure, sample: Sample, progress: Progress) -> None:
+    """What is asked of the policy between steps: answers to the report's prompts, the gold model's scores."""
+    spec, done = training.spec, training.done
+    if not done:
+        return
+    if spec.report_samples and done % spec.sample_steps == 0:
+        sample(training.policy, done)
+        progress.start("training", total=training.total, step=done)
+    if spec.gold_model is not None and done % spec.gold_steps == 0:
+        training.examine(measure, progress=progress)
 
 
 def _learn(training: PPOTraining) -> None:

@@ -15,6 +15,7 @@ from rewardmodel.compute import Compute
 from rewardmodel.contract import DPOSpec, InputError, RewardSpec
 from rewardmodel.groups import Group
 from rewardmodel.log_probs import MOST_LOGITS, has_plain_head
+from rewardmodel.quantization import count_bytes, count_weights, largest_unpacked
 from rewardmodel.ranks import current_ranks, wants_sharding
 from rewardmodel.reading import can_pack, find_blocks, find_parts, is_classifier
 
@@ -133,11 +134,9 @@ def _settle_compile(
         return spec.compile == "on"
     if sharded:  # not measured
         return False
-    if compute.device != "cuda" or not packed or spec.tuning == "lora":  # adapters have not been measured compiled
+    if compute.device != "cuda" or not packed or spec.tuning != "full":  # adapters have not been measured compiled
         return False
-    seconds = count_flops(model, tokens=tokens) / find_peak()
-    eager, fast = SHARES[find_parts(model)[0].config.get_text_config().hidden_size < 1024]
-    saved = seconds / eager - seconds / fast
+    saved = estimate_saving(model, tokens=tokens)
     pays = saved > 1.5 * COMPILE_SECONDS
     reasons.append(f"compiling would save about {saved:.0f} s and cost about {COMPILE_SECONDS:.0f} s")
     return pays
@@ -166,7 +165,7 @@ def _fit_tokens(
     if fit < spec.max_length:
         raise InputError(
             f"about {state / 2**30:.1f} GiB for weights and optimizer and {spec.max_length * token / 2**30:.1f} GiB "
-            f"for one response, but {free / 2**30:.1f} GiB are free: use tuning lora, weights_dtype bf16 or "
+            f"for one response, but {free / 2**30:.1f} GiB are free: use tuning lora or qlora, weights_dtype bf16 or "
             "activation_checkpointing, or lower max_length"
         )
     chosen = min(MOST_TOKENS, fit)
@@ -177,8 +176,9 @@ def _fit_tokens(
 def estimate_bytes(model: Any, *, weights: str, checkpointing: bool, compiled: bool) -> tuple[float, float]:
     """(bytes of weights, gradients and optimizer; bytes of activations a token), to within about a third."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
-    state = trained * {"fp32": 16, "mixed": 18, "bf16": 8}[weights] + frozen * (2 if weights == "bf16" else 4)
+    each = 2 if weights == "bf16" else 4
+    frozen = count_bytes(model, each=each) - each * trained
+    state = trained * {"fp32": 16, "mixed": 18, "bf16": 8}[weights] + frozen + largest_unpacked(model, each=each)
     config = find_parts(model)[0].config.get_text_config()
     hidden, inner = config.hidden_size, getattr(config, "intermediate_size", 4 * config.hidden_size)
     wide = 2 if weights == "fp32" else 1  # under autocast the residual stream is float32
@@ -189,13 +189,20 @@ def estimate_bytes(model: Any, *, weights: str, checkpointing: bool, compiled: b
     return state, (2 * wide * hidden * layers + 2 * block) if checkpointing else block * layers
 
 
+def estimate_saving(model: Any, *, tokens: float) -> float:
+    """The seconds that a compiled block saves on this GPU, of reading so many tokens forward and back."""
+    eager, fast = SHARES[find_parts(model)[0].config.get_text_config().hidden_size < 1024]
+    seconds = count_flops(model, tokens=tokens) / find_peak()
+    return seconds / eager - seconds / fast
+
+
 def count_flops(model: Any, *, tokens: float) -> float:
     """Operations of a forward and a backward pass over the repeated layers: 6 a weight and token (Kaplan et al. 2020).
 
     Embeddings are looked up and the head reads one token a response: neither counts. Attention scores, a few per cent
     at these lengths, do not count either.
     """
-    weights = sum(p.numel() for block in find_blocks(model) for p in block.parameters())
+    weights = sum(count_weights(p) for block in find_blocks(model) for p in block.parameters())
     return 6.0 * weights * tokens
 
 

@@ -12,7 +12,7 @@ from django.urls import URLPattern, URLResolver, reverse
 from annotation.domain.judgement import Judgement
 from annotation.domain.messages import ask
 from annotation.domain.practice import add_example
-from annotation.models import PracticeExample, SlateMessage
+from annotation.models import PracticeExample, Run, SlateMessage
 from annotation.rules import ACTIONS
 from annotation.urls import project_patterns, urlpatterns
 from tests.views.conftest import ROLES, World
@@ -66,11 +66,15 @@ ROWS = {
     "snapshot_file": Row({"get": "export"}, part="name"),
     "run_list": Row({"get": "train"}),
     "run_new": Row({"get": "train", "post": "train"}),
+    "run_compare": Row({"get": "train"}),
     "run_detail": Row({"get": "train"}, part="number"),
     "run_state": Row({"get": "train"}, part="number"),
+    "run_live": Row({"get": "train"}, part="number"),
+    "run_samples": Row({"get": "train"}, part="number"),
     "run_metrics": Row({"get": "train"}, part="number"),
     "run_cancel": Row({"post": "train"}, part="number"),
     "run_register": Row({"post": "train"}, part="number"),
+    "advice": Row({"get": "train", "post": "train"}),
     "model_list": Row({"get": "train"}),
     "model_detail": Row({"get": "train"}, part="pk"),
 }
@@ -101,6 +105,11 @@ def example_of(world: World) -> PracticeExample:
     )
 
 
+def online_run_of(world: World) -> Run:
+    """A run whose policy learns from its own responses."""
+    return Run.objects.get_or_create(project=world.project, number=2, method="ppo", spec={})[0]
+
+
 def address(world: World, route: str, **wrong: object) -> str:
     kwargs: dict[str, object] = {"slug": world.project.slug}
     if route in ("ranking_amend", "practice_add"):
@@ -115,6 +124,8 @@ def address(world: World, route: str, **wrong: object) -> str:
         kwargs["pk"] = world.model.pk
     elif route.startswith("snapshot_") and route != "snapshot_list":
         kwargs["number"] = world.snapshot.number
+    elif route in ("run_live", "run_samples"):
+        kwargs["number"] = online_run_of(world).number
     elif ROWS[route].part == "number":
         kwargs["number"] = world.run.number
     if route == "snapshot_file":
