@@ -261,7 +261,7 @@ def prompt_rows(project: Project) -> QuerySet[Prompt]:
 
 
 def prompt_detail(project: Project, pk: int) -> dict[str, Any]:
-    """A prompt with its responses (sources, scores) and current rankings. Raises Prompt.DoesNotExist."""
+    """A prompt with its responses (sources, scores, verdicts) and current rankings. Raises Prompt.DoesNotExist."""
     prompt = project.prompts.get(pk=pk)
     scores = Prefetch("scores", queryset=Score.objects.select_related("model").order_by("model_id"))
     rankings = (
@@ -272,7 +272,7 @@ def prompt_detail(project: Project, pk: int) -> dict[str, Any]:
     )
     return {
         "prompt": prompt,
-        "responses": list(prompt.responses.select_related("model", "run").prefetch_related(scores)),
+        "responses": list(prompt.responses.select_related("model", "run", "verdict__run").prefetch_related(scores)),
         "rankings": list(rankings),
     }
 

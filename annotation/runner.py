@@ -92,6 +92,7 @@ PERSON_FIELDS = {
     "generate": ("n", "max_new_tokens", "temperature", "top_p", "seed"),
     "score": ("batch_size",),
     "advise": ("trial_prompts", "max_new_tokens"),
+    "verify": (),
 }
 """The settings a person sees in the form; the rest keep their documented defaults."""
 MORE_FIELDS = {

@@ -23,6 +23,7 @@ from annotation.views import (
     runs,
     settings,
     snapshots,
+    verdicts,
 )
 
 project_patterns: list[URLPattern | URLResolver] = [
@@ -60,6 +61,7 @@ project_patterns: list[URLPattern | URLResolver] = [
     path("leaderboard/battles/", leaderboard.leaderboard_battles, name="leaderboard_battles"),
     path("data/", data.prompt_list, name="prompt_list"),
     path("data/<int:pk>/", data.prompt_detail, name="prompt_detail"),
+    path("conflicts/", verdicts.conflict_list, name="conflict_list"),
     path("snapshots/", snapshots.snapshot_list, name="snapshot_list"),
     path("snapshots/<int:number>/", snapshots.snapshot_detail, name="snapshot_detail"),
     path("snapshots/<int:number>/files/<path:name>", snapshots.snapshot_file, name="snapshot_file"),

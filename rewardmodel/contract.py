@@ -31,6 +31,7 @@ METHODS = (
     "generate",
     "score",
     "advise",
+    "verify",
 )
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 EMBEDDED_MODEL = "smollm2-135m-instruct"
@@ -878,6 +879,17 @@ class AdviseSpec(_Spec):
     preferences: int = setting(500, minimum=1, help="Comparisons that a reward model needs at least.")
 
 
+@dataclass(frozen=True, kw_only=True)
+class VerifySpec(_Spec):
+    """Check responses by program, each by the verifier of its row."""
+
+    method: ClassVar[str] = "verify"
+
+    data: str = setting(help="JSONL file of rows {response_id, prompt, response, verifier}.")
+    workers: int | None = setting(None, minimum=1, maximum=1024, help="Processes that verify; unset: one a core.")
+    reward_model: str | None = setting(None, help="The model of verifiers of kind reward; unset: such are refused.")
+
+
 Spec = Union[  # noqa: UP007 (a runtime alias, read by get_args)
     RewardSpec,
     SFTSpec,
@@ -891,6 +903,7 @@ Spec = Union[  # noqa: UP007 (a runtime alias, read by get_args)
     GenerateSpec,
     ScoreSpec,
     AdviseSpec,
+    VerifySpec,
 ]
 SPECS: dict[str, type[Spec]] = {kind.method: kind for kind in get_args(Spec)}
 Settings = TypeVar("Settings")
@@ -1136,6 +1149,29 @@ class ScoreRow(TypedDict):
     score: float | None
     std: NotRequired[float]
     attributes: NotRequired[dict[str, float]]
+
+
+class ToVerifyRow(TypedDict):
+    """A row of VerifySpec.data. verifier: {kind, …}."""
+
+    response_id: str
+    prompt: list[Message]
+    response: str
+    verifier: dict[str, Any]
+
+
+class VerdictRow(TypedDict):
+    """A row of outputs/verdicts.jsonl.
+
+    passed and score are None, and kind is empty, where the verifier cannot be run; `reason` says why.
+    """
+
+    response_id: str
+    kind: str
+    passed: bool | None
+    score: float | None
+    reason: str
+    seconds: float
 
 
 class PreferenceRow(TypedDict, total=False):

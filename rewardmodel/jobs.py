@@ -24,6 +24,7 @@ from rewardmodel.contract import (
     ScoreSpec,
     SFTSpec,
     Spec,
+    VerifySpec,
     parse_spec,
 )
 from rewardmodel.progress import CancelledError, Progress
@@ -95,7 +96,7 @@ def _take_part(run: RunDir, *, unsafe_code: bool) -> str:
 def _carry_out(run: RunDir, *, progress: Progress, unsafe_code: bool) -> dict[str, Any]:
     progress.start("starting")
     spec = resolve_paths(parse_spec(run.read_spec()), base=run.path)
-    if current_ranks().several and isinstance(spec, GenerateSpec | ScoreSpec | RejectionSpec | AdviseSpec):
+    if current_ranks().several and isinstance(spec, GenerateSpec | ScoreSpec | VerifySpec | RejectionSpec | AdviseSpec):
         raise InputError(f"method {spec.method} runs in one process; start it without accelerate launch")
     # TRL and transformers rename settings in every release; the old names are the ones both our versions know.
     warnings.simplefilter("ignore", FutureWarning)
@@ -137,6 +138,10 @@ def _carry_out(run: RunDir, *, progress: Progress, unsafe_code: bool) -> dict[st
         from rewardmodel.evidence import run_advise
 
         return run_advise(spec, progress=progress)
+    if isinstance(spec, VerifySpec):
+        from rewardmodel.verify import run_verify
+
+        return run_verify(spec, run=run, progress=progress)
     from rewardmodel.score import run_score
 
     return run_score(spec, run=run, progress=progress)
@@ -145,14 +150,14 @@ def _carry_out(run: RunDir, *, progress: Progress, unsafe_code: bool) -> dict[st
 def resolve_paths(spec: Spec, *, base: Path) -> Spec:
     """The spec with its files as absolute paths; relative ones are looked for under `base`."""
     changes: dict[str, Any] = {}
-    if spec.model is not None:
+    if not isinstance(spec, VerifySpec) and spec.model is not None:
         changes["model"] = _resolve_model_path(spec.model, base=base)
     if isinstance(spec, OnlineSpec):
         for name in ("reward_model", "gold_model"):
             if getattr(spec, name) is not None:
                 changes[name] = _resolve_model_path(getattr(spec, name), base=base)
         changes["rewards"] = tuple(_resolve_term(term, base=base) for term in spec.rewards)
-    if isinstance(spec, RejectionSpec) and spec.reward_model is not None:
+    if isinstance(spec, RejectionSpec | VerifySpec) and spec.reward_model is not None:
         changes["reward_model"] = _resolve_model_path(spec.reward_model, base=base)
     for name in ("data", "prompts", "examples"):
         value = getattr(spec, name, None)

@@ -51,11 +51,14 @@ ALSO_TRAINED_ON = {"reward": (RATINGS,), "sft": ("references",)}
 """Other formats that a method can learn from."""
 ONLINE = ("ppo", "rloo", "grpo", "online-dpo")
 """The methods whose policy is rewarded for its own responses, by a reward model or several rewards."""
+JUDGED_BY = {"reward_model": (*ONLINE, "verify"), "gold_model": ONLINE}
+"""The methods that each of a run's reward models is for."""
 PROMPT_LIMIT = 1_000_000
 OWN_SETTINGS = {
     "generate": ("prompt_count", "mix", "split"),
     "score": (),
     "advise": (),
+    "verify": (),
     **dict.fromkeys(TRAINED_ON, ()),
 }
 """Settings of ours, beside those of the training library: how many prompts; whether new responses are put beside
@@ -90,7 +93,7 @@ def queue_run(
     """Queue a run after checking everything that can be checked now. Raises RunRefused.
 
     Without `base_model`, `settings["model"]` names what to load (the embedded model if absent too; an advice then goes
-    without one). `reward_model` and `gold_model` are for the methods in ONLINE; in `settings["rewards"]`, a term of
+    without one). `reward_model` and `gold_model` are for the methods in JUDGED_BY; in `settings["rewards"]`, a term of
     kind model names reward models of the registry, directories or hub ids.
     """
     if method not in Run.Method.values:
@@ -223,6 +226,8 @@ def prepare_run(run: Run) -> Path:
         source = _write_rows(directory / "responses.jsonl", rows=_response_rows(run))
     elif run.method == Run.Method.ADVISE:
         source = _write_rows(directory / "project.jsonl", rows=advice_rows(run.project))
+    elif run.method == Run.Method.VERIFY:
+        source = _write_rows(directory / "responses.jsonl", rows=_unverified_rows(run))
     else:
         assert run.snapshot is not None
         source = str(snapshot_directory(run.snapshot))
@@ -249,7 +254,7 @@ def finish_run(run: Run, *, exit_code: int) -> Run:
             State.FAILED,
             f"The run's process ended with exit code {exit_code} and left no word; see its log.",
         )
-    elif state == State.SUCCEEDED and run.method in (Run.Method.GENERATE, Run.Method.SCORE):
+    elif state == State.SUCCEEDED and run.method in collecting.COLLECTED:
         try:
             return _close(run, state=state, facts=facts, error="", collect=True)
         except collecting.CollectionRefused as refusal:
@@ -352,11 +357,20 @@ def _check_inputs(
             said = " or ".join(wanted)
             raise RunRefused(f"Snapshot {snapshot.number} is in the format {snapshot.format}; {named} train on {said}.")
         _check_splits(snapshot)
+    if method == Run.Method.VERIFY:
+        _check_verification(project, base_model=base_model)
     needed = Model.Kind.REWARD if method == Run.Method.SCORE else Model.Kind.POLICY
     if method == Run.Method.SCORE and base_model is None:
         raise RunRefused("Choose the reward model that scores.")
     if base_model is not None and base_model.kind != needed:
         raise RunRefused(f"{base_model.name} is a {base_model.get_kind_display()}; this run needs a {needed}.")
+
+
+def _check_verification(project: Project, *, base_model: Model | None) -> None:
+    if not project.prompts.filter(verifier__isnull=False).exists():
+        raise RunRefused("No prompt of the project has a verifier; import prompts that name one.")
+    if base_model is not None:
+        raise RunRefused("A verification starts from no model; reward_model is for verifiers that ask for one.")
 
 
 def _check_judges(
@@ -371,8 +385,8 @@ def _check_judges(
     for name, model in (("reward_model", reward_model), ("gold_model", gold_model)):
         if model is None:
             continue
-        if method not in ONLINE:
-            raise RunRefused(f"{name}: {method} runs take none; it is for {', '.join(ONLINE)}.")
+        if method not in JUDGED_BY[name]:
+            raise RunRefused(f"{name}: {method} runs take none; it is for {', '.join(JUDGED_BY[name])}.")
         if model.project_id != project.pk:
             raise RunRefused(f"{name}: it must belong to this project.")
         if name in settings:
@@ -440,6 +454,18 @@ def _response_rows(run: Run) -> Iterator[dict[str, Any]]:
         yield {"response_id": response.pk, "prompt": response.prompt.messages, "response": response.text}
 
 
+def _unverified_rows(run: Run) -> Iterator[dict[str, Any]]:
+    """The responses without a verdict whose prompts have a verifier."""
+    asked = Response.objects.filter(prompt__project=run.project, prompt__verifier__isnull=False, verdict__isnull=True)
+    for response in asked.select_related("prompt").order_by("pk").iterator(chunk_size=1000):
+        yield {
+            "response_id": response.pk,
+            "prompt": response.prompt.messages,
+            "response": response.text,
+            "verifier": response.prompt.verifier,
+        }
+
+
 def _write_rows(path: Path, *, rows: Iterable[dict[str, Any]]) -> str:
     """Write the run's input once; a resumed run finds it as it was."""
     if not path.exists():
@@ -451,6 +477,6 @@ def _write_rows(path: Path, *, rows: Iterable[dict[str, Any]]) -> str:
                 count += 1
         if not count:
             partial.unlink()
-            raise RunRefused("There is nothing to do: no prompt is left to answer, or no response to score.")
+            raise RunRefused("There is nothing to do: no prompt is left to answer, or no response to score or verify.")
         partial.rename(path)
     return str(path)

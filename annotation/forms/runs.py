@@ -95,18 +95,15 @@ class RunForm(forms.Form):
         self.method = method
         if method in NEEDS_SNAPSHOT:
             self.fields["snapshot"] = SnapshotChoice(trainable_snapshots(project, method=method), label=_("Snapshot"))
-        self.fields["base_model"] = forms.ModelChoiceField(
-            starting_models(project, method),
-            label=_("Registered model"),
-            required=method == Run.Method.SCORE,
-            empty_label=None if method == Run.Method.SCORE else _("none: the one named below"),
-        )
-        if method != Run.Method.SCORE:
-            self.fields["model"] = forms.CharField(
-                label=_("Or a model by name"),
+        if method != Run.Method.VERIFY:
+            self._add_model_fields(project)
+        else:
+            self.fields["reward_model"] = forms.ModelChoiceField(
+                reward_models(project),
+                label=_("Reward model"),
                 required=False,
-                max_length=500,
-                help_text=_("A hub id or a directory; empty: the embedded SmolLM2."),
+                empty_label=_("none"),
+                help_text=_("For verifiers that ask for one; without it they give no verdict."),
             )
         if method == Run.Method.GENERATE:
             self._add_generate_fields()
@@ -126,6 +123,21 @@ class RunForm(forms.Form):
             self.fields["batch_size"].label = _("Responses a step")
         if method == Run.Method.GENERATE:
             self.fields["n"].initial = project.slate_size  # as many as fill a slate
+
+    def _add_model_fields(self, project: Project) -> None:
+        self.fields["base_model"] = forms.ModelChoiceField(
+            starting_models(project, self.method),
+            label=_("Registered model"),
+            required=self.method == Run.Method.SCORE,
+            empty_label=None if self.method == Run.Method.SCORE else _("none: the one named below"),
+        )
+        if self.method != Run.Method.SCORE:
+            self.fields["model"] = forms.CharField(
+                label=_("Or a model by name"),
+                required=False,
+                max_length=500,
+                help_text=_("A hub id or a directory; empty: the embedded SmolLM2."),
+            )
 
     def _add_generate_fields(self) -> None:
         self.fields["prompt_count"] = forms.IntegerField(

@@ -12,7 +12,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotation.domain.collecting import MAKE_NO_MODEL, CollectionRefused, register_model
+from annotation.domain.collecting import COLLECTED, MAKE_NO_MODEL, CollectionRefused, register_model
 from annotation.domain.runs import ONLINE, TRAINED_ON, RunRefused, cancel_run, queue_run, run_directory, run_metrics
 from annotation.domain.snapshots import FORMATS
 from annotation.forms.runs import NEEDS_SNAPSHOT, RegisterForm, RunForm, reward_models, trainable_snapshots
@@ -149,14 +149,18 @@ def run_register(request: HttpRequest, slug: str, number: int) -> HttpResponse:
 
 
 def what_it_made(run: Run) -> dict[str, Any] | None:
-    """What a finished generation or scoring left in the project."""
-    if run.state != Run.State.SUCCEEDED or run.method not in (Run.Method.GENERATE, Run.Method.SCORE):
+    """What a finished generation, scoring or verification left in the project."""
+    if run.state != Run.State.SUCCEEDED or run.method not in COLLECTED:
         return None
     if run.method == Run.Method.GENERATE:
         note = _("in %(slates)d new slates, which come first for annotators") % {
             "slates": Slate.objects.filter(responses__run=run).distinct().count()
         }
         return {"label": _("Responses"), "number": run.responses.count(), "note": note}
+    if run.method == Run.Method.VERIFY:
+        passed, count = run.verdicts.filter(passed=True).count(), run.verdicts.count()
+        note = _("%(passed)d passed, %(failed)d failed") % {"passed": passed, "failed": count - passed}
+        return {"label": _("Verdicts"), "number": count, "note": note}
     scored = run.base_model.scores.count() if run.base_model else 0
     return {"label": _("Scores"), "number": scored, "note": _("responses of the project scored by this model")}
 

@@ -61,6 +61,7 @@ ROWS = {
     "leaderboard_battles": Row({"get": "review"}),
     "prompt_list": Row({"get": "review"}),
     "prompt_detail": Row({"get": "review"}, part="pk"),
+    "conflict_list": Row({"get": "review"}),
     "snapshot_list": Row({"get": "export", "post": "export"}),
     "snapshot_detail": Row({"get": "export"}, part="number"),
     "snapshot_file": Row({"get": "export"}, part="name"),
