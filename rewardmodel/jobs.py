@@ -13,6 +13,7 @@ from typing import Any
 
 from rewardmodel.contract import (
     EMBEDDED_MODEL,
+    CheckSpec,
     DPOSpec,
     GenerateSpec,
     InputError,
@@ -92,7 +93,7 @@ def _take_part(run: RunDir) -> str:
 def _carry_out(run: RunDir, *, progress: Progress) -> dict[str, Any]:
     progress.start("starting")
     spec = resolve_paths(parse_spec(run.read_spec()), base=run.path)
-    if current_ranks().several and isinstance(spec, GenerateSpec | ScoreSpec | RejectionSpec):
+    if current_ranks().several and isinstance(spec, GenerateSpec | ScoreSpec | RejectionSpec | CheckSpec):
         raise InputError(f"method {spec.method} runs in one process; start it without accelerate launch")
     # TRL and transformers rename settings in every release; the old names are the ones both our versions know.
     warnings.simplefilter("ignore", FutureWarning)
@@ -126,6 +127,10 @@ def _carry_out(run: RunDir, *, progress: Progress) -> dict[str, Any]:
         from rewardmodel.train.ppo import run_ppo
 
         return run_ppo(spec, run=run, progress=progress)
+    if isinstance(spec, CheckSpec):
+        from rewardmodel.train.check import run_check
+
+        return run_check(spec, run=run, progress=progress)
     if isinstance(spec, GenerateSpec):
         from rewardmodel.generate import run_generate
 
@@ -143,7 +148,7 @@ def resolve_paths(spec: Spec, *, base: Path) -> Spec:
             if getattr(spec, name) is not None:
                 changes[name] = _resolve_model_path(getattr(spec, name), base=base)
         changes["rewards"] = tuple(_resolve_term(term, base=base) for term in spec.rewards)
-    if isinstance(spec, RejectionSpec) and spec.reward_model is not None:
+    if isinstance(spec, RejectionSpec | CheckSpec) and spec.reward_model is not None:
         changes["reward_model"] = _resolve_model_path(spec.reward_model, base=base)
     for name in ("data", "prompts", "examples"):
         value = getattr(spec, name, None)
