@@ -42,6 +42,27 @@ _TRAINING_FIELDS = (
     "max_length",
     "early_stopping_patience",
 )
+_KL_FIELDS = ("kl_coefficient", "target_kl")
+_ONLINE_FIELDS = ("kl_budget", "epochs", "max_steps", "tuning", "learning_rate", "seed")
+_MORE_ONLINE_FIELDS = (
+    "ppo_epochs",
+    "minibatches",
+    "temperature",
+    "max_length",
+    "reward_clip",
+    "eos_penalty",
+    "eos_score",
+    "lora_rank",
+    "warmup_ratio",
+    "adam_epsilon",
+    "test_prompts",
+    "report_samples",
+    "sample_steps",
+    "gold_steps",
+    "save_steps",
+    "generation_batch_size",
+    "batch_tokens",
+)
 PERSON_FIELDS = {
     "reward": ("loss", "label_smoothing", *_TRAINING_FIELDS, "seed"),
     "sft": (*_TRAINING_FIELDS, "packing", "seed"),
@@ -63,10 +84,35 @@ PERSON_FIELDS = {
         "batch_size",
         "seed",
     ),
+    "ppo": ("response_tokens", "batch_size", *_KL_FIELDS, *_ONLINE_FIELDS),
+    "rloo": ("response_tokens", "batch_size", "group_size", *_KL_FIELDS, *_ONLINE_FIELDS),
+    "grpo": ("response_tokens", "batch_size", "group_size", *_KL_FIELDS, *_ONLINE_FIELDS),
+    "online-dpo": ("response_tokens", "batch_size", "group_size", "beta", *_ONLINE_FIELDS),
     "generate": ("n", "max_new_tokens", "temperature", "top_p", "seed"),
     "score": ("batch_size",),
 }
 """The settings a person sees in the form; the rest keep their documented defaults."""
+MORE_FIELDS = {
+    "ppo": (
+        "clip",
+        "value_clip",
+        "gamma",
+        "lam",
+        "kl_in",
+        "kl_estimator",
+        "whiten_advantages",
+        "whiten_rewards",
+        "value_model",
+        "value_learning_rate",
+        "value_warmup_steps",
+        "save_critic",
+        *_MORE_ONLINE_FIELDS,
+    ),
+    "rloo": ("clip", "normalize_advantages", *_MORE_ONLINE_FIELDS),
+    "grpo": ("clip", "scale_advantages", "loss_mean", *_MORE_ONLINE_FIELDS),
+    "online-dpo": _MORE_ONLINE_FIELDS,
+}
+"""Settings that the form keeps folded, because few runs need them."""
 
 
 class SettingsRefused(ValueError):
@@ -92,9 +138,9 @@ def check_settings(method: str, *, settings: Mapping[str, Any]) -> dict[str, Any
 
 
 def form_fields(method: str) -> list[FieldDescription]:
-    """The settings of `method` that a person chooses in the browser, in the order of the form."""
+    """The settings of `method` that a person chooses in the browser, in the order of the form, folded ones last."""
     described = {description.name: description for description in describe_fields(method)}
-    return [described[name] for name in PERSON_FIELDS[method]]
+    return [described[name] for name in (*PERSON_FIELDS[method], *MORE_FIELDS.get(method, ()))]
 
 
 def create_directory(path: Path, *, spec: Mapping[str, Any]) -> None:

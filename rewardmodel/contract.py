@@ -662,6 +662,9 @@ class OnlineSpec(_TrainingSpec):
     report_samples: int = setting(
         4, minimum=0, maximum=1000, help="Held-out prompts whose answers before and after stand in the report."
     )
+    sample_steps: int = setting(
+        10, minimum=1, help="Steps (rollouts) between answers to the report's prompts, kept in samples.jsonl."
+    )
     test_prompts: int = setting(
         64, minimum=2, maximum=100000, help="Held-out prompts answered and scored before and after."
     )

@@ -1,8 +1,10 @@
 """A run's directory: what was asked, how it stands, and what it made. Standard library only.
 
     spec.json        the spec, as `contract.spec_to_dict` gives it
-    status.json      {state, phase, step, total_steps, started_at, updated_at, eta_seconds, message, error, versions}
+    status.json      {state, phase, step, total_steps, started_at, updated_at, eta_seconds, message, error, versions,
+                     warnings}
     metrics.jsonl    one row a logging step: {"step": int, "time": epoch seconds, "loss": float, ...}
+    samples.jsonl    answers to the same few prompts as a policy is trained, for methods that write them
     report.json      held-out figures of the finished run
     provenance.json  data, hashes, versions and machine behind the result
     cancel           present once someone asked the run to stop
@@ -38,6 +40,7 @@ STATUS_FIELDS = (
     "message",
     "error",
     "versions",
+    "warnings",
 )
 
 
@@ -57,6 +60,7 @@ class RunDir:
         self.spec_file = self.path / "spec.json"
         self.status_file = self.path / "status.json"
         self.metrics_file = self.path / "metrics.jsonl"
+        self.samples_file = self.path / "samples.jsonl"
         self.report_file = self.path / "report.json"
         self.provenance_file = self.path / "provenance.json"
         self.cancel_file = self.path / "cancel"
@@ -102,10 +106,20 @@ class RunDir:
         return read_json_lines(self.metrics_file)[after_line:]
 
     def drop_metrics_after(self, step: int) -> None:
-        """Forget the rows of steps that a resumed run will make again."""
+        """Forget the rows of steps that a resumed run will make again, and the samples of those steps."""
         if self.metrics_file.exists():
             kept = [row for row in self.read_metrics() if row["step"] <= step]
             write_text(self.metrics_file, "".join(json.dumps(row) + "\n" for row in kept))
+        if self.samples_file.exists():
+            write_json_lines(self.samples_file, [row for row in self.read_samples() if row["step"] <= step])
+
+    def append_samples(self, rows: list[dict[str, Any]]) -> None:
+        """Append answers to the same few prompts, each {"step": int, ...}, after so many steps."""
+        append_json_lines(self.samples_file, rows)
+
+    def read_samples(self) -> list[dict[str, Any]]:
+        """All answers, in the order of their steps; a last line still being written is left out."""
+        return read_json_lines(self.samples_file)
 
     def write_report(self, report: Mapping[str, Any]) -> None:
         """Replace report.json."""
@@ -154,6 +168,9 @@ class ObservedRun(RunDir):
         """Nothing."""
 
     def drop_metrics_after(self, step: int) -> None:
+        """Nothing."""
+
+    def append_samples(self, rows: list[dict[str, Any]]) -> None:
         """Nothing."""
 
     def write_report(self, report: Mapping[str, Any]) -> None:

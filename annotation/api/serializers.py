@@ -74,12 +74,14 @@ class SubmissionSerializer(serializers.Serializer[Any]):
 
 
 class RunRequestSerializer(serializers.Serializer[Any]):
-    """A run to be queued: numbers of the snapshot and model within the project."""
+    """A run to be queued: the snapshot's number and the models' names within the project."""
 
     method = serializers.ChoiceField(choices=Run.Method.choices)
     settings = serializers.DictField(default=dict)
     snapshot = serializers.IntegerField(default=None, allow_null=True, min_value=1)
     base_model = serializers.CharField(default=None, allow_null=True, max_length=120)
+    reward_model = serializers.CharField(default=None, allow_null=True, max_length=120)
+    gold_model = serializers.CharField(default=None, allow_null=True, max_length=120)
 
 
 class RunSerializer(serializers.ModelSerializer[Run]):

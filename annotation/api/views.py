@@ -108,14 +108,17 @@ def _queue_run(request: Request, *, membership: Membership) -> Answer:
     asked: dict[str, Any] = serializer.validated_data
     project: Project = membership.project
     snapshot = get_object_or_404(project.snapshots, number=asked["snapshot"]) if asked["snapshot"] else None
-    base_model = get_object_or_404(project.models, name=asked["base_model"]) if asked["base_model"] else None
+    models = {
+        name: get_object_or_404(project.models, name=asked[name]) if asked[name] else None
+        for name in ("base_model", "reward_model", "gold_model")
+    }
     try:
         run = runs.queue_run(
             project,
             method=asked["method"],
             settings=asked["settings"],
             snapshot=snapshot,
-            base_model=base_model,
+            **models,
             created_by=membership.user,
         )
     except runs.RunRefused as error:

@@ -7,7 +7,7 @@ attempt may write; a worker whose lease lapsed finds its writes refused and stop
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -40,8 +40,14 @@ TRAINED_ON = {
     "dpo": "trl-preference",
     "kto": "trl-unpaired",
     "rejection": "prompts",
+    "ppo": "prompts",
+    "rloo": "prompts",
+    "grpo": "prompts",
+    "online-dpo": "prompts",
 }
 """The format of the snapshots that each training method learns from."""
+ONLINE = ("ppo", "rloo", "grpo", "online-dpo")
+"""The methods whose policy is rewarded for its own responses, by a reward model or several rewards."""
 PROMPT_LIMIT = 1_000_000
 OWN_SETTINGS = {"generate": ("prompt_count", "mix", "split"), "score": (), **dict.fromkeys(TRAINED_ON, ())}
 """Settings of ours, beside those of the training library: how many prompts; whether new responses are put beside
@@ -56,6 +62,7 @@ class RunRefused(ValueError):
 
 
 form_fields = runner.form_fields
+MORE_FIELDS = runner.MORE_FIELDS
 
 
 @transaction.atomic
@@ -66,16 +73,21 @@ def queue_run(
     settings: Mapping[str, Any],
     snapshot: Snapshot | None = None,
     base_model: Model | None = None,
+    reward_model: Model | None = None,
+    gold_model: Model | None = None,
     created_by: User | None = None,
 ) -> Run:
     """Queue a run after checking everything that can be checked now. Raises RunRefused.
 
-    Without `base_model`, `settings["model"]` names what to load (the embedded model if absent too).
+    Without `base_model`, `settings["model"]` names what to load (the embedded model if absent too). `reward_model` and
+    `gold_model` are for the methods in ONLINE; in `settings["rewards"]`, a term of kind model names reward models of
+    the registry, directories or hub ids.
     """
     if method not in Run.Method.values:
         raise RunRefused(f"Unknown method {method!r}; use one of {', '.join(Run.Method.values)}.")
     loss = settings.get("loss") if method == Run.Method.REWARD else None
     _check_inputs(project, method=method, loss=loss, snapshot=snapshot, base_model=base_model)
+    _check_judges(project, method=method, settings=settings, reward_model=reward_model, gold_model=gold_model)
     own = {key: settings[key] for key in OWN_SETTINGS[method] if key in settings}
     library = {key: value for key, value in settings.items() if key not in OWN_SETTINGS[method]}
     if method == Run.Method.GENERATE:
@@ -84,7 +96,8 @@ def queue_run(
     if base_model is not None and "model" in library:
         raise RunRefused("Name the model once: as a registered model or in the settings.")
     try:
-        runner.check_settings(method, settings={**library, **_paths(method)(PLACEHOLDER, base_model)})
+        inputs = _name_inputs(method, source=PLACEHOLDER, models=(base_model, reward_model, gold_model))
+        runner.check_settings(method, settings={**library, **inputs})
     except runner.SettingsRefused as error:
         raise RunRefused(str(error)) from error
     Project.objects.select_for_update().get(pk=project.pk)
@@ -96,6 +109,8 @@ def queue_run(
         spec={**library, **own},
         snapshot=snapshot,
         base_model=base_model,
+        reward_model=reward_model,
+        gold_model=gold_model,
         created_by=created_by,
     )
 
@@ -154,7 +169,8 @@ def claim_run(worker: str) -> Run | None:
             deadline=_next_deadline(),
             started_at=run.started_at or now,
         )
-    return Run.objects.select_related("project", "snapshot", "base_model").get(pk=run.pk) if claimed else None
+    related = ("project", "snapshot", "base_model", "reward_model", "gold_model")
+    return Run.objects.select_related(*related).get(pk=run.pk) if claimed else None
 
 
 def heartbeat_run(run: Run) -> bool:
@@ -192,7 +208,10 @@ def prepare_run(run: Run) -> Path:
         assert run.snapshot is not None
         source = str(snapshot_directory(run.snapshot))
         settings["snapshot_sha256"] = run.snapshot.sha256
-    spec = {**settings, **_paths(run.method)(source, run.base_model)}
+    if settings.get("rewards"):
+        settings["rewards"] = _locate_terms(run.project, terms=settings["rewards"])
+    models = (run.base_model, run.reward_model, run.gold_model)
+    spec = {**settings, **_name_inputs(run.method, source=source, models=models)}
     try:
         runner.create_directory(directory, spec=runner.check_settings(run.method, settings=spec))
     except runner.SettingsRefused as error:
@@ -261,14 +280,32 @@ def _next_deadline() -> Any:
     return timezone.now() + timedelta(seconds=django_settings.WORKER_LEASE_SECONDS)
 
 
-def _paths(method: str) -> Any:
-    """How a spec of this method names its input and its model."""
+def _name_inputs(
+    method: str, *, source: str, models: tuple[Model | None, Model | None, Model | None]
+) -> dict[str, str]:
+    """How a spec of this method names its input and its models: base model, reward model, gold model."""
     key = {"generate": "prompts"}.get(method, "data")
+    named = zip(("model", "reward_model", "gold_model"), models, strict=True)
+    return {key: source} | {name: collecting.model_location(model) for name, model in named if model is not None}
 
-    def fill(source: str, model: Model | None) -> dict[str, str]:
-        return {key: source} | ({"model": collecting.model_location(model)} if model is not None else {})
 
-    return fill
+def _locate_terms(project: Project, *, terms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rewards with what is to be loaded in place of the registered models' names."""
+    known = {model.name: collecting.model_location(model) for model in _named_models(project, terms=terms)}
+
+    def locate(names: Any) -> Any:
+        return [known.get(name, name) for name in names] if isinstance(names, list) else known.get(names, names)
+
+    return [{**term, "model": locate(term["model"])} if "model" in term else dict(term) for term in terms]
+
+
+def _named_models(project: Project, *, terms: Any) -> list[Model]:
+    """The registered models that rewards name; what is no list of mappings names none, and is refused elsewhere."""
+    names: set[str] = set()
+    for term in terms if isinstance(terms, list | tuple) else ():
+        named = term.get("model") if isinstance(term, Mapping) else None
+        names |= {name for name in (named if isinstance(named, list) else [named]) if isinstance(name, str)}
+    return list(project.models.filter(name__in=names).order_by("pk"))
 
 
 def readable_formats(method: str) -> tuple[str, ...]:
@@ -302,6 +339,37 @@ def _check_inputs(
         raise RunRefused("Choose the reward model that scores.")
     if base_model is not None and base_model.kind != needed:
         raise RunRefused(f"{base_model.name} is a {base_model.get_kind_display()}; this run needs a {needed}.")
+
+
+def _check_judges(
+    project: Project,
+    *,
+    method: str,
+    settings: Mapping[str, Any],
+    reward_model: Model | None,
+    gold_model: Model | None,
+) -> None:
+    """The models that reward and watch a policy; messages begin with the setting that they are about."""
+    for name, model in (("reward_model", reward_model), ("gold_model", gold_model)):
+        if model is None:
+            continue
+        if method not in ONLINE:
+            raise RunRefused(f"{name}: {method} runs take none; it is for {', '.join(ONLINE)}.")
+        if model.project_id != project.pk:
+            raise RunRefused(f"{name}: it must belong to this project.")
+        if name in settings:
+            raise RunRefused(f"{name}: name it once, as a registered model or in the settings.")
+        _require_reward_model(model, setting=name)
+    named = _named_models(project, terms=settings.get("rewards")) if method in ONLINE else []
+    for model in named:
+        _require_reward_model(model, setting="rewards")
+    if gold_model is not None and gold_model in (reward_model, *named):
+        raise RunRefused(f"gold_model: {gold_model.name} is what the policy is trained against; choose another.")
+
+
+def _require_reward_model(model: Model, *, setting: str) -> None:
+    if model.kind != Model.Kind.REWARD:
+        raise RunRefused(f"{setting}: {model.name} is a {model.get_kind_display()}; choose a reward model.")
 
 
 def _check_splits(snapshot: Snapshot) -> None:

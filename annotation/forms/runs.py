@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django import forms
 from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
 
-from annotation.domain.runs import TRAINED_ON, form_fields, readable_formats
+from annotation.domain.runs import MORE_FIELDS, ONLINE, TRAINED_ON, form_fields, readable_formats
+from annotation.forms.rewards import RewardsField
 from annotation.models import Model, Project, Run, Snapshot
 
 NEEDS_SNAPSHOT = tuple(Run.Method(method) for method in TRAINED_ON)
@@ -40,7 +42,42 @@ LABELS = {
     "start_from": _("Each round trains"),
     "response_tokens": _("Longest response, tokens"),
     "top_p": _("Top-p"),
+    "group_size": _("Responses to each prompt"),
+    "kl_coefficient": _("KL coefficient"),
+    "target_kl": _("KL to aim at, nats a response"),
+    "kl_budget": _("KL budget, nats a response"),
+    "ppo_epochs": _("Passes over a rollout"),
+    "minibatches": _("Minibatches a pass"),
+    "reward_clip": _("Clip scores at"),
+    "eos_penalty": _("Penalty without an end"),
+    "eos_score": _("Score without an end"),
+    "warmup_ratio": _("Share of warm-up"),
+    "adam_epsilon": _("Epsilon of AdamW"),
+    "test_prompts": _("Held-out prompts"),
+    "report_samples": _("Prompts with samples"),
+    "sample_steps": _("Steps between samples"),
+    "gold_steps": _("Steps between gold scores"),
+    "save_steps": _("Steps between checkpoints"),
+    "generation_batch_size": _("Responses generated at once"),
+    "batch_tokens": _("Tokens read at once"),
+    "clip": _("Clip of ratios"),
+    "value_clip": _("Clip of values"),
+    "gamma": _("Discount (gamma)"),
+    "lam": _("Lambda of GAE"),
+    "kl_in": _("Where the KL counts"),
+    "kl_estimator": _("Estimator of the KL"),
+    "whiten_advantages": _("Whiten advantages"),
+    "whiten_rewards": _("Whiten rewards"),
+    "value_model": _("Critic begins as"),
+    "value_learning_rate": _("Learning rate of the critic"),
+    "value_warmup_steps": _("Steps of the critic alone"),
+    "save_critic": _("Save the critic"),
+    "normalize_advantages": _("Normalise advantages"),
+    "scale_advantages": _("Divide by the group's deviation"),
+    "loss_mean": _("Mean of the loss over"),
 }
+UNSET = "–"
+YES, NO = "true", "false"
 
 
 class RunForm(forms.Form):
@@ -66,11 +103,16 @@ class RunForm(forms.Form):
             )
         if method == Run.Method.GENERATE:
             self._add_generate_fields()
+        if method in ONLINE:
+            self._add_judge_fields(project)
         self.setting_names = [description.name for description in form_fields(method)]
         for description in form_fields(method):
             self.fields[description.name] = field_of(description)
         if method in (Run.Method.SFT, Run.Method.KTO):
             self.fields["max_length"].label = _("Longest row, tokens")
+        if method in ONLINE:
+            self.fields["max_length"].label = _("Prompt and response at most, tokens")
+            self.fields["batch_size"].label = _("Responses a step")
         if method == Run.Method.GENERATE:
             self.fields["n"].initial = project.slate_size  # as many as fill a slate
 
@@ -85,9 +127,47 @@ class RunForm(forms.Form):
             label=_("Put earlier responses of the prompt beside the new ones"), required=False
         )
 
+    def _add_judge_fields(self, project: Project) -> None:
+        judges = reward_models(project)
+        self.fields["reward_model"] = forms.ModelChoiceField(
+            judges,
+            label=_("Reward model"),
+            required=False,
+            empty_label=_("none: the rewards listed under “More settings”"),
+            help_text=_("Frozen; the policy is trained against it."),
+        )
+        self.fields["gold_model"] = forms.ModelChoiceField(
+            judges,
+            label=_("Gold model"),
+            required=False,
+            empty_label=_("none"),
+            help_text=_("Never trained against; its scores tell when the policy only finds the reward model's faults."),
+        )
+        self.fields["rewards"] = RewardsField()
+
+    def main_fields(self) -> list[forms.BoundField]:
+        """What always shows, in order."""
+        return [field for field in self.visible_fields() if not self._is_folded(field)]
+
+    def folded_fields(self) -> list[forms.BoundField]:
+        """What few runs need."""
+        return [field for field in self.visible_fields() if self._is_folded(field)]
+
+    def has_folded_errors(self) -> bool:
+        """Whether something that is folded has to be mended."""
+        return any(field.errors for field in self.folded_fields())
+
+    def _is_folded(self, field: forms.BoundField) -> bool:
+        return field.name == "rewards" or field.name in MORE_FIELDS.get(self.method, ())
+
+    def refuse(self, message: str) -> None:
+        """Put what the domain said beside the field that it begins with, or above all of them."""
+        named = re.match(r"(\w+)\S*: ", message)
+        self.add_error(named[1] if named and named[1] in self.fields else None, message)
+
     def settings(self) -> dict[str, Any]:
         """The settings that were filled in."""
-        names = [*self.setting_names, "model", "prompt_count"]
+        names = [*self.setting_names, "model", "prompt_count", "rewards"]
         data = self.cleaned_data
         filled = {name: data[name] for name in names if data.get(name) not in (None, "")}
         return filled | ({"mix": True} if data.get("mix") else {})
@@ -122,6 +202,11 @@ def trainable_snapshots(project: Project, *, method: str) -> QuerySet[Snapshot]:
     return project.snapshots.filter(format__in=readable_formats(method)).order_by("-number")
 
 
+def reward_models(project: Project) -> QuerySet[Model]:
+    """The registered models that can reward a policy."""
+    return project.models.filter(kind=Model.Kind.REWARD)
+
+
 def starting_models(project: Project, method: str) -> QuerySet[Model]:
     """The registered models a run of this method may start from."""
     kind = Model.Kind.REWARD if method == Run.Method.SCORE else Model.Kind.POLICY
@@ -137,7 +222,8 @@ def field_of(description: Any) -> forms.Field:
         "initial": description.default,
     }
     if description.choices:
-        return forms.ChoiceField(choices=[(choice, choice) for choice in description.choices], **common)
+        unset = [("", UNSET)] if description.default is None else []
+        return forms.ChoiceField(choices=[*unset, *((choice, choice) for choice in description.choices)], **common)
     kind = description.type.split(" or ")[0]
     limits = {"min_value": description.minimum, "max_value": description.maximum}
     if kind == "int":
@@ -146,5 +232,15 @@ def field_of(description: Any) -> forms.Field:
         widget = forms.NumberInput(attrs={"step": "any"})
         return forms.FloatField(widget=widget, **limits, **common)
     if kind == "bool":
-        return forms.BooleanField(**common)
+        return _switch(common)
     return forms.CharField(max_length=500, **common)
+
+
+def _switch(common: dict[str, Any]) -> forms.Field:
+    """Yes or no; unlike a box that may be ticked, left out it keeps the default."""
+    return forms.TypedChoiceField(
+        choices=[(YES, _("yes")), (NO, _("no"))],
+        coerce=lambda said: said == YES,
+        empty_value=None,
+        **common | {"initial": YES if common["initial"] else NO},
+    )

@@ -16,7 +16,8 @@ class Run(models.Model):
     """One training or generation job. This row owns the intent; the run directory owns the facts.
 
     `attempt` counts the leases given out and fences off a worker that comes back from the dead: it may write only
-    while the attempt is its own. `crashes` counts the leases that lapsed.
+    while the attempt is its own. `crashes` counts the leases that lapsed. `reward_model` is what a policy is trained
+    against on its own responses, `gold_model` one that only watches.
     """
 
     class Method(models.TextChoices):
@@ -25,6 +26,10 @@ class Run(models.Model):
         DPO = "dpo", _("DPO")
         KTO = "kto", _("KTO")
         REJECTION = "rejection", _("rejection sampling")
+        PPO = "ppo", _("PPO")
+        RLOO = "rloo", _("RLOO")
+        GRPO = "grpo", _("GRPO")
+        ONLINE_DPO = "online-dpo", _("online DPO")
         GENERATE = "generate", _("generation")
         SCORE = "score", _("scoring")
 
@@ -43,6 +48,12 @@ class Run(models.Model):
     snapshot = models.ForeignKey(Snapshot, on_delete=models.PROTECT, null=True, blank=True, related_name="runs")
     base_model = models.ForeignKey(
         "annotation.Model", on_delete=models.PROTECT, null=True, blank=True, related_name="runs"
+    )
+    reward_model = models.ForeignKey(
+        "annotation.Model", on_delete=models.PROTECT, null=True, blank=True, related_name="rewarded_runs"
+    )
+    gold_model = models.ForeignKey(
+        "annotation.Model", on_delete=models.PROTECT, null=True, blank=True, related_name="gold_runs"
     )
     collected_at = models.DateTimeField(null=True, blank=True)
     cancel_requested = models.BooleanField(default=False)
@@ -65,7 +76,21 @@ class Run(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["project", "number"], name="run_number_once_a_project"),
             models.CheckConstraint(
-                condition=Q(method__in=["reward", "sft", "dpo", "kto", "rejection", "generate", "score"]),
+                condition=Q(
+                    method__in=[
+                        "reward",
+                        "sft",
+                        "dpo",
+                        "kto",
+                        "rejection",
+                        "ppo",
+                        "rloo",
+                        "grpo",
+                        "online-dpo",
+                        "generate",
+                        "score",
+                    ]
+                ),
                 name="run_method_known",
             ),
             models.CheckConstraint(

@@ -13,9 +13,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from annotation.domain.collecting import CollectionRefused, register_model
-from annotation.domain.runs import TRAINED_ON, RunRefused, cancel_run, queue_run, run_directory, run_metrics
+from annotation.domain.runs import ONLINE, TRAINED_ON, RunRefused, cancel_run, queue_run, run_directory, run_metrics
 from annotation.domain.snapshots import FORMATS
-from annotation.forms.runs import NEEDS_SNAPSHOT, RegisterForm, RunForm, trainable_snapshots
+from annotation.forms.runs import NEEDS_SNAPSHOT, RegisterForm, RunForm, reward_models, trainable_snapshots
 from annotation.models import Membership, Run, Slate
 from annotation.rules import require_membership
 from annotation.templatetags.plots import beats_baselines, interval_rows
@@ -54,7 +54,11 @@ def run_new(request: HttpRequest, slug: str) -> HttpResponse:
     if method not in Run.Method.values:
         raise Http404("No such method.")
     if request.method == "GET":
-        initial = {"snapshot": asked.get("snapshot"), "base_model": asked.get("model")}
+        initial = {
+            "snapshot": asked.get("snapshot"),
+            "base_model": asked.get("model"),
+            "reward_model": asked.get("reward_model"),
+        }
         form = RunForm(method=method, project=membership.project, initial=initial)
         return _render_run_form(request, membership, form)
     form = RunForm(request.POST, method=method, project=membership.project)
@@ -220,10 +224,12 @@ def _queue(form: RunForm, membership: Membership) -> Run | None:
             settings=form.settings(),
             snapshot=form.cleaned_data.get("snapshot"),
             base_model=form.cleaned_data.get("base_model"),
+            reward_model=form.cleaned_data.get("reward_model"),
+            gold_model=form.cleaned_data.get("gold_model"),
             created_by=membership.user,
         )
     except RunRefused as error:
-        form.add_error(None, str(error))
+        form.refuse(str(error))
         return None
 
 
@@ -239,6 +245,7 @@ def _render_run_form(request: HttpRequest, membership: Membership, form: RunForm
         "lacks_snapshot": method in NEEDS_SNAPSHOT
         and not trainable_snapshots(membership.project, method=method).exists(),
         "wanted_format": FORMATS.get(TRAINED_ON.get(method, "")),
+        "lacks_reward_model": method in ONLINE and not reward_models(membership.project).exists(),
     }
     return render(request, "annotation/run_new.html", context, status=status)
 

@@ -72,7 +72,7 @@ from rewardmodel.train.common import (
 )
 from rewardmodel.train.loop import KEPT_CHECKPOINTS, Optimizer
 from rewardmodel.train.objectives import Reading, choose_objective
-from rewardmodel.train.ppo_report import build_ppo_report, measure_policy
+from rewardmodel.train.ppo_report import build_ppo_report, measure_policy, record_samples, warn_of_training
 from rewardmodel.train.rewards import Rewards, hash_models, open_judge
 from rewardmodel.train.rollouts import (
     PromptData,
@@ -89,6 +89,7 @@ from rewardmodel.train.rollouts import (
 )
 
 MOST_TOKENS = {"cpu": 4096, "cuda": 16384}
+ENOUGH_ROWS = 8  # of metrics, before warnings are given while the training goes on: quarters of two steps
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,8 @@ class Facts:
 
 
 ReadTokens = Callable[[Row | Rectangle, Completions], Sequence[torch.Tensor]]
+Sample = Callable[[Any, int], None]
+"""Has a policy answer the report's prompts after so many steps, and keeps the answers."""
 
 
 def run_ppo(spec: OnlineSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]:
@@ -121,12 +124,20 @@ def run_ppo(spec: OnlineSpec, *, run: RunDir, progress: Progress) -> dict[str, A
     rewards = Rewards(spec, items={"train": data.train, "test": data.test})
     gold = None if spec.gold_model is None else open_judge(spec.gold_model, spec=spec)
     target = run.outputs / "model"
+    shown = data.test[: spec.report_samples]
 
     def measure(model: Any, *, phase: str) -> dict[str, Any]:
         return measure_policy(
             spec, model=model, tokenizer=tokenizer, items=data.test, rewards=rewards, gold=gold, compute=compute,
             progress=progress, phase=phase,
         )  # fmt: skip
+
+    def sample(model: Any, step: int) -> None:
+        answers = measure_policy(
+            spec, model=model, tokenizer=tokenizer, items=shown, rewards=rewards, gold=None, compute=compute,
+            progress=progress, phase="answering the report's prompts",
+        )  # fmt: skip
+        record_samples(run, step=step, items=shown, answers=answers)
 
     before, facts = _train(
         spec,
@@ -138,11 +149,13 @@ def run_ppo(spec: OnlineSpec, *, run: RunDir, progress: Progress) -> dict[str, A
         run=run,
         progress=progress,
         measure=measure,
+        sample=sample,
         target=target,
     )
     gc.collect()  # the optimizers and models, before others are loaded
     trained = _load(target, tokenizer=tokenizer, compute=compute)
     after = measure(trained, phase="answering after the training")
+    record_samples(run, step=facts.steps, items=shown, answers=after)
     report = build_ppo_report(
         spec,
         run=run,
@@ -172,12 +185,14 @@ def _train(
     run: RunDir,
     progress: Progress,
     measure: Measure,
+    sample: Sample,
     target: Path,
 ) -> tuple[dict[str, Any], Facts]:
     """Train and save into `target`; what `measure` says of the policy before its first step, and how it went."""
     policy = _load(base, tokenizer=tokenizer, compute=compute)
     check_positions(policy, max_length=spec.max_length)
     before = recall(run, name="untrained", make=lambda: measure(policy, phase="answering before the training"))
+    record_samples(run, step=0, items=data.test[: spec.report_samples], answers=before)
     named = "rewards" if spec.rewards else "reward_model"
     if len(set(before["texts"])) > 1 and len(set(before["scores"])) == 1:
         raise InputError(
@@ -194,7 +209,7 @@ def _train(
     )
     print(f"rewardmodel: {training.describe()}", file=sys.stderr)
     run.write_status(message=training.describe())
-    train_by_rollouts(training, run=run, progress=progress, measure=measure)
+    train_by_rollouts(training, run=run, progress=progress, measure=measure, sample=sample)
     progress.start("saving")
     save_model(merge_adapters(training.policy), tokenizer=tokenizer, directory=target)
     if isinstance(spec, PPOSpec) and spec.save_critic:
@@ -607,7 +622,9 @@ def settle_packing(spec: OnlineSpec, *, models: Sequence[Any], compute: Compute)
     return True
 
 
-def train_by_rollouts(training: PPOTraining, *, run: RunDir, progress: Progress, measure: Measure) -> None:
+def train_by_rollouts(
+    training: PPOTraining, *, run: RunDir, progress: Progress, measure: Measure, sample: Sample
+) -> None:
     """From the last complete checkpoint, if any, to the last step or the KL budget.
 
     Raises CancelledError after saving, if asked to: within a step the checkpoint keeps the rollout.
@@ -619,11 +636,11 @@ def train_by_rollouts(training: PPOTraining, *, run: RunDir, progress: Progress,
         training.load(found)
     progress.start("training", total=training.total, step=training.done)
     board = open_board(spec, run=run)
+    logged, warned = run.read_metrics(), None
     while training.done < training.total and not training.stopped:
         if training.rollout is None:
             try:
-                if spec.gold_model is not None and training.done and training.done % spec.gold_steps == 0:
-                    training.examine(measure, progress=progress)
+                _look(training, measure=measure, sample=sample, progress=progress)
                 training.collect(progress=progress)
             except CancelledError:
                 if training.done:
@@ -641,13 +658,30 @@ def train_by_rollouts(training: PPOTraining, *, run: RunDir, progress: Progress,
         progress.advance(done)
         if done in (1, training.total) or done % spec.logging_steps == 0 or "gold_score" in row:
             log_metrics(run, step=done, numbers=row)
+            logged.append(row)
             if board:
                 board.add(row, step=done)
+            warnings = warn_of_training(logged, spec=spec) if len(logged) >= ENOUGH_ROWS else []
+            if warnings != warned:
+                run.write_status(warnings=warnings)
+                warned = warnings
         if done % spec.save_steps == 0:
             save_rollouts(training, run=run)
     save_rollouts(training, run=run)
     if board:
         board.close()
+
+
+def _look(training: PPOTraining, *, measure: Measure, sample: Sample, progress: Progress) -> None:
+    """What is asked of the policy between steps: answers to the report's prompts, the gold model's scores."""
+    spec, done = training.spec, training.done
+    if not done:
+        return
+    if spec.report_samples and done % spec.sample_steps == 0:
+        sample(training.policy, done)
+        progress.start("training", total=training.total, step=done)
+    if spec.gold_model is not None and done % spec.gold_steps == 0:
+        training.examine(measure, progress=progress)
 
 
 def _learn(training: PPOTraining) -> None:

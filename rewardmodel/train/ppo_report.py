@@ -87,16 +87,15 @@ def build_ppo_report(
 ) -> dict[str, Any]:
     """What report.json holds. models: the trained policy and its reference."""
     names = [item.prompt_id for item in data.test]
-    gains = np.asarray(after["scores"]) - np.asarray(before["scores"])
     rows = run.read_metrics()
     heldout = {
         "split": "test",
         **summarize_answers(after, prompt_ids=names),
-        "gain": float(gains.mean()),
-        "gain_interval": mean_interval(gains, prompt_ids=names),
-        "higher": float(((np.sign(gains) + 1) / 2).mean()),
+        **compare_scores(before["scores"], after=after["scores"], prompt_ids=names),
         "kl": measure_divergence(spec, models=models, answers=after, names=names, compute=compute, progress=progress),
     }
+    if before["gold"] is not None:
+        heldout["gold"] |= compare_scores(before["gold"], after=after["gold"], prompt_ids=names)
     curve = trace_gold(rows, before=before, after=after, steps=steps, kl=heldout["kl"]["per_response"])
     warnings = [*warn_of_training(rows, spec=spec), *warn_of_gold(curve)]
     return {
@@ -138,6 +137,19 @@ def summarize_answers(answers: Mapping[str, Any], *, prompt_ids: Sequence[str]) 
         "ended": float(np.mean(answers["ended"])),
         "rewards": {name: summarize_scores(values, prompt_ids=prompt_ids) for name, values in answers["parts"].items()},
         "gold": None if answers["gold"] is None else summarize_scores(answers["gold"], prompt_ids=prompt_ids),
+    }
+
+
+def compare_scores(before: Sequence[float], *, after: Sequence[float], prompt_ids: Sequence[str]) -> dict[str, Any]:
+    """What the training changed, prompt by prompt: the mean gain, and how often the answer afterwards scores higher
+    (equal scores count half), each with its interval over prompts."""
+    gains = np.asarray(after) - np.asarray(before)
+    wins = (np.sign(gains) + 1) / 2
+    return {
+        "gain": float(gains.mean()),
+        "gain_interval": mean_interval(gains, prompt_ids=prompt_ids),
+        "higher": float(wins.mean()),
+        "higher_interval": mean_interval(wins, prompt_ids=prompt_ids),
     }
 
 
@@ -218,6 +230,25 @@ def list_samples(
         }
         for i in range(min(n, len(items)))
     ]
+
+
+def record_samples(run: RunDir, *, step: int, items: Sequence[PromptItem], answers: Mapping[str, Any]) -> None:
+    """Keep the answers to the first held-out prompts after `step` steps, each time the same ones; once a step."""
+    if any(row["step"] == step for row in run.read_samples()):
+        return
+    rows = [
+        {
+            "step": step,
+            "place": place,
+            "prompt": text_of(item.prompt),
+            "response": answers["texts"][place],
+            "score": answers["scores"][place],
+            "tokens": answers["tokens"][place],
+            "ended": answers["ended"][place],
+        }
+        for place, item in enumerate(items)
+    ]
+    run.append_samples(rows)
 
 
 def warn_of_training(rows: Sequence[Mapping[str, float]], *, spec: OnlineSpec) -> list[str]:

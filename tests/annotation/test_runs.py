@@ -75,7 +75,7 @@ def asked_prompts(run):
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        ({"method": "ppo", "settings": {}}, "Unknown method 'ppo'"),
+        ({"method": "orpo", "settings": {}}, "Unknown method 'orpo'"),
         ({"method": "reward", "settings": {}}, "Choose the snapshot"),
         ({"method": "score", "settings": {}}, "Choose the reward model"),
         ({"method": "generate", "settings": {"n": 0}}, "n: "),
@@ -141,6 +141,67 @@ def test_sft_and_kto_train_on_snapshots_of_their_own_format_and_make_policies(pr
     assert (spec["method"], spec["data"], spec["max_steps"]) == (method, str(snapshot_directory(own)), 3)
     ended = end(run)
     assert collecting.register_model(ended, name="made").kind == Model.Kind.POLICY
+
+
+@pytest.fixture
+def judges(project):
+    """Two reward models of the registry."""
+    return [collecting.add_model(project, name=name, kind="reward", location=f"some/{name}") for name in ("rm", "gold")]
+
+
+@pytest.fixture
+def prompts(project, snapshot):
+    return freeze_trainable(project, format="prompts")
+
+
+@pytest.mark.parametrize("method", runs.ONLINE)
+def test_a_policy_is_trained_against_a_registered_reward_model_and_watched_by_another(
+    project, policy, snapshot, prompts, judges, method
+):
+    rm, gold = judges
+    asked = {"method": method, "base_model": policy, "reward_model": rm, "gold_model": gold, "settings": {}}
+    with pytest.raises(runs.RunRefused, match=f"format trl-preference; {method} runs train on prompts"):
+        runs.queue_run(project, **asked, snapshot=snapshot)
+    run = claim(runs.queue_run(project, **asked, snapshot=prompts))
+    spec = RunDir(runs.prepare_run(run)).read_spec()
+    names = [spec[name] for name in ("method", "model", "data", "reward_model", "gold_model")]
+    assert names == [method, "some/model", str(snapshot_directory(prompts)), "some/rm", "some/gold"]
+    assert collecting.register_model(end(run), name="made").kind == Model.Kind.POLICY
+
+
+def test_rewards_name_models_as_the_registry_does(project, prompts, judges):
+    rewards = [
+        {"kind": "model", "model": ["rm", "hub/other"]},
+        {"kind": "length", "free": 8, "most": 16},
+        {"kind": "model", "model": "gold", "name": "second"},
+    ]
+    run = claim(runs.queue_run(project, method="rloo", settings={"rewards": rewards}, snapshot=prompts))
+    found = RunDir(runs.prepare_run(run)).read_spec()["rewards"]
+    assert [term.get("model") for term in found] == [["some/rm", "hub/other"], None, "some/gold"]
+    assert run.spec["rewards"] == rewards, "what was asked stays as it was written"
+
+
+def test_judges_that_cannot_be_are_refused_and_the_message_begins_with_the_setting(project, policy, prompts, judges):
+    rm, gold = judges
+    foreign = collecting.add_model(make_project(), name="rm", kind="reward", location="x")
+    term = {"kind": "model", "model": "rm"}
+    for asked, message in [
+        ({}, "^reward_model: required by method ppo"),
+        ({"reward_model": policy}, "^reward_model: base is a policy; choose a reward model"),
+        ({"reward_model": foreign}, "^reward_model: it must belong to this project"),
+        ({"reward_model": rm, "settings": {"reward_model": "x"}}, "^reward_model: name it once"),
+        ({"reward_model": rm, "gold_model": rm}, "^gold_model: rm is what the policy is trained against"),
+        ({"gold_model": rm, "settings": {"rewards": [term], "value_model": "policy"}}, "^gold_model: rm is what"),
+        ({"settings": {"rewards": [{"kind": "model", "model": "base"}]}}, "^rewards: base is a policy"),
+        ({"settings": {"rewards": [{"kind": "modal"}]}}, r"^rewards\[0\].kind: unknown 'modal'"),
+        ({"settings": {"rewards": "rm"}}, "^rewards: expected list"),
+        ({"reward_model": rm, "settings": {"rewards": [term]}}, "^rewards: they stand in the place"),
+        ({"method": "sft", "reward_model": rm}, "in the format prompts; sft runs"),
+        ({"method": "generate", "snapshot": None, "gold_model": gold}, "^gold_model: generate runs take none"),
+    ]:
+        with pytest.raises(runs.RunRefused, match=message):
+            runs.queue_run(project, **{"method": "ppo", "settings": {}, "snapshot": prompts, **asked})
+    assert not Run.objects.exists()
 
 
 def test_a_training_run_gets_a_spec_with_its_snapshot_and_hash(project, policy, snapshot):

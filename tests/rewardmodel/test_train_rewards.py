@@ -140,7 +140,10 @@ def test_a_gold_model_scores_held_out_answers_and_changes_no_weight(
     assert [point["step"] for point in curve] == [0, 2, 4]
     assert curve[0]["kl"] == 0
     assert curve[0]["gold"] == report["baselines"]["untrained"]["gold"]["mean"]
-    assert curve[-1]["gold"] == report["heldout"]["gold"]["mean"]
+    judged = report["heldout"]["gold"]
+    assert curve[-1]["gold"] == judged["mean"]
+    assert judged["gain"] == pytest.approx(curve[-1]["gold"] - curve[0]["gold"])
+    assert judged["higher_interval"][0] <= judged["higher"] <= judged["higher_interval"][1]
     assert curve[1]["gold"] != curve[1]["score"]
     assert [row["step"] for row in run.read_metrics() if "gold_score" in row] == [3]
 
