@@ -15,6 +15,8 @@ from annotation.domain.slating import make_slates, plan_slates
 from annotation.models import Model, Project, Prompt, Response, Run, Score
 
 NAME_LIMIT, LOCATION_LIMIT = 120, 500
+MODELLESS = (Run.Method.CHECK, Run.Method.GENERATE, Run.Method.SCORE)
+"""Methods that train nothing."""
 NEWEST_FIRST = 10
 """Priority of slates of new responses: they come before what was waiting."""
 
@@ -41,7 +43,7 @@ def register_model(run: Run, *, name: str) -> Model:
     existing = Model.objects.filter(run=run).first()
     if existing is not None:
         return existing
-    if run.state != Run.State.SUCCEEDED or run.method in (Run.Method.GENERATE, Run.Method.SCORE):
+    if run.state != Run.State.SUCCEEDED or run.method in MODELLESS:
         raise CollectionRefused("Only a training run that succeeded has a model to register.")
     name = name.strip()
     if not name or len(name) > NAME_LIMIT:
