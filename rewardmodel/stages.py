@@ -233,7 +233,7 @@ def describe_verdict(verdict: Mapping[str, Any]) -> str:
 
 def headline(method: str, *, report: Mapping[str, Any]) -> tuple[str, float, tuple[float, float] | None] | None:
     """The figure to look at in a report: its word, value and interval; None where the report has none."""
-    for word, path in FIGURES[method].items():
+    for word, path in FIGURES.get(method, {}).items():
         value = _follow(report, path=path)
         return None if value is None else (word, value, _read_interval(report, path=path))
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -267,3 +268,42 @@ def _reader(
         return found.name if field.startswith("rewards") else collecting.model_location(found)
 
     return read
+
+
+# --- for pages and the API ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What the spec says of a stage: its method, the stages it takes from, its data, its gate as it was written."""
+
+    name: str
+    method: str
+    sources: tuple[str, ...]
+    data: str
+    gate: dict[str, Any] | None
+
+    def headline(self, report: Mapping[str, Any]) -> tuple[str, float, tuple[float, float] | None] | None:
+        """The figure of its report to look at: word, value, 95 % interval."""
+        return runner.headline(self.method, report=report)
+
+
+def outline_stages(pipeline: Pipeline) -> dict[str, Outline]:
+    """What the spec says of each stage, by name; also of one that today's library would no longer take."""
+    outlines = {}
+    for entry in pipeline.spec["stages"]:
+        stage = runner.Stage(name=entry["name"], spec=entry["spec"], gate=None)
+        outlines[stage.name] = Outline(
+            name=stage.name,
+            method=stage.method,
+            sources=tuple(source for source in runner.list_sources(stage) if source not in runner.OUTSIDE),
+            data=str(stage.spec.get("data", "")).removeprefix("@"),
+            gate=entry.get("gate"),
+        )
+    return outlines
+
+
+def stage_rows(pipeline: Pipeline) -> list[PipelineStage]:
+    """The stages with their runs, models and who went on past a gate, in order."""
+    related = ("run__registered_model", "run__snapshot", "overruled_by")
+    return list(pipeline.stages.select_related(*related).order_by("position"))
