@@ -1,4 +1,4 @@
-"""What a pipeline's page draws: its stages as boxes in columns, arrows from what each takes, figures and gates in words.
+"""What a pipeline's page draws: its stages as boxes in columns, arrows from what each takes, figures, gates.
 
 Geometry here, colours in the CSS, as in `templatetags.plots`.
 """

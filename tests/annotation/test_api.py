@@ -9,7 +9,7 @@ from annotation.api import urls
 from annotation.domain import runs
 from annotation.domain.guidelines import mark_read
 from annotation.domain.projects import publish_guidelines
-from annotation.models import Project, Ranking
+from annotation.models import Pipeline, Project, Ranking
 from tests.annotation.factories import make_member, make_project, make_slate, make_user
 
 pytestmark = pytest.mark.django_db
@@ -22,6 +22,10 @@ ROUTES = {
     "api_runs": ("get", {"admin", "engineer"}),
     "api_run": ("get", {"admin", "engineer"}),
     "api_run_cancel": ("post", {"admin", "engineer"}),
+    "api_pipelines": ("get", {"admin", "engineer"}),
+    "api_pipeline": ("get", {"admin", "engineer"}),
+    "api_pipeline_cancel": ("post", {"admin", "engineer"}),
+    "api_pipeline_resume": ("post", {"admin", "engineer"}),
 }
 
 
@@ -30,6 +34,7 @@ def project():
     project = make_project(slug="apiproject", overlap=9)
     make_slate(project)
     runs.queue_run(project, method="generate", settings={})
+    Pipeline.objects.create(project=project, number=1, name="Empty", spec={"stages": []}, state="succeeded")
     return project
 
 

@@ -21,7 +21,7 @@ from rewardmodel.stages import (
 )
 
 SFT = {"name": "sft", "spec": {"method": "sft", "data": "answers"}}
-RFT = {"name": "rft", "spec": {"method": "rejection", "model": "@sft", "data": "sums"}}
+RFT: dict[str, Any] = {"name": "rft", "spec": {"method": "rejection", "model": "@sft", "data": "sums"}}
 REWARD = {"name": "reward", "spec": {"method": "reward", "data": "pairs"}}
 
 
