@@ -9,8 +9,6 @@ from typing import Any
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from annotation.models import Snapshot
-
 BASE = "(the model to start from)"
 RAISES_PASSES = {"metric": "pass@1", "not_below": "start", "judge_by": "part-of-interval"}
 BEATS_CHANCE = {"metric": "accuracy", "at_least": 0.5, "judge_by": "whole-interval"}
@@ -104,11 +102,11 @@ def find_template(key: str) -> Template | None:
     return next((template for template in TEMPLATES if template.key == key), None)
 
 
-def fill_template(template: Template, *, snapshots: Mapping[str, Snapshot], model: str | None) -> dict[str, Any]:
-    """The document of a pipeline. snapshots: by format. model: what stages start from; None: their default."""
+def fill_template(template: Template, *, snapshots: Mapping[str, int], model: str | None) -> dict[str, Any]:
+    """The document of a pipeline. snapshots: their numbers, by format. model: what stages start from; None: theirs."""
     stages = []
     for stage in template.stages:
-        spec = {**stage["spec"], "data": f"@snapshot/{snapshots[stage['spec']['data']].number}"}
+        spec = {**stage["spec"], "data": f"@snapshot/{snapshots[stage['spec']['data']]}"}
         if spec["model"] == BASE:
             spec |= {"model": model}
         filled = {key: value for key, value in spec.items() if value is not None}

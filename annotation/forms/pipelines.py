@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from annotation.domain.pipeline_templates import Template, fill_template
+from annotation.domain.pipeline_templates import TEMPLATES, Template, fill_template
 from annotation.domain.pipelines import NAME_LIMIT, TEXT_LIMIT, PipelineRefused, read_text, write_text
 from annotation.domain.snapshots import FORMATS
 from annotation.forms.runs import SnapshotChoice, starting_models
@@ -57,7 +57,7 @@ class PipelineTemplateForm(forms.Form):
         base_model = self.cleaned_data["base_model"]
         return fill_template(
             self.template,
-            snapshots={format: self.cleaned_data[f"snapshot_{format}"] for format in self.template.formats},
+            snapshots={format: self.cleaned_data[f"snapshot_{format}"].number for format in self.template.formats},
             model=f"@model/{base_model.name}" if base_model else self.cleaned_data["model"] or None,
         )
 
@@ -86,6 +86,13 @@ class PipelineTextForm(forms.Form):
     def document(self) -> Any:
         """The pipeline that was written."""
         return self.cleaned_data["text"]
+
+
+def example_text() -> str:
+    """What a text of one's own may look like: the last template, as if its snapshots were the first ones."""
+    template = TEMPLATES[-1]
+    numbers = {format: number for number, format in enumerate(template.formats, start=1)}
+    return as_text(fill_template(template, snapshots=numbers, model=None))
 
 
 def as_text(document: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from annotation.domain.pipelines import (
     stage_rows,
     start_pipeline,
 )
-from annotation.forms.pipelines import PipelineTemplateForm, PipelineTextForm, as_text
+from annotation.forms.pipelines import PipelineTemplateForm, PipelineTextForm, as_text, example_text
 from annotation.models import Membership, Pipeline
 from annotation.queries import pipeline_rows
 from annotation.rules import require_membership
@@ -62,7 +62,7 @@ def pipeline_new(request: HttpRequest, slug: str) -> HttpResponse:
         initial = {"base_model": asked.get("model")}
         form = PipelineTemplateForm(data, template=template, project=membership.project, initial=initial)
     else:
-        form = PipelineTextForm(data)
+        form = PipelineTextForm(data, initial={"text": example_text()})
     if data is None:
         return _render_form(request, membership, form, key=key)
     if form.is_valid() and "edit" in data and template is not None:

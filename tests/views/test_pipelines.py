@@ -149,7 +149,7 @@ def test_the_page_shows_each_stage_with_state_figure_gate_run_and_model(world: W
     )  # fmt: skip
     assert (stage.gate.holds, stage.gate.sign, stage.gate.bound, stage.gate.tolerance) == (True, "≥", "50.0 %", "1.0 %")
     text = " ".join(page.content.decode().split())
-    assert "(before the stage), tolerance 1.0 %" in text
+    assert "before the stage</span>, tolerance 1.0 %" in text
     assert "by the whole interval" in text
     model = Model.objects.get(run=first)
     assert f'<a href="{url(world, "model_detail", pk=model.pk)}">pipeline-1-first</a>' in text
