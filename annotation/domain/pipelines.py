@@ -222,7 +222,7 @@ def _read_request(project: Project, *, stage: runner.Stage, made: Mapping[str, M
             del settings[field]
         elif found is not None:
             settings[field] = found
-    request["settings"] = runner.map_references(settings, replace=_reader(project, made=made, method=method))
+    request["settings"] = runner.map_references(settings, replace=_reader(project, made=made))
     return request
 
 
@@ -252,9 +252,7 @@ def _find_model(project: Project, *, named: Any, field: str, made: Mapping[str, 
     return runs.PLACEHOLDER if made is None else made[head]
 
 
-def _reader(
-    project: Project, *, made: Mapping[str, Model | None] | None, method: str
-) -> Callable[[runner.Reference, str], str]:
+def _reader(project: Project, *, made: Mapping[str, Model | None] | None) -> Callable[[runner.Reference, str], str]:
     """What stands in settings for references: in rewards a registered model's name, elsewhere its place."""
 
     def read(reference: runner.Reference, field: str) -> str:

@@ -59,7 +59,8 @@ def pipeline_new(request: HttpRequest, slug: str) -> HttpResponse:
     data = request.POST if request.method == "POST" else None
     form: PipelineTemplateForm | PipelineTextForm
     if template is not None:
-        initial = {"base_model": asked.get("model")}
+        chosen = {f"snapshot_{format}": asked.get(f"snapshot_{format}") for format in template.formats}
+        initial = {"base_model": asked.get("model"), **chosen}
         form = PipelineTemplateForm(data, template=template, project=membership.project, initial=initial)
     else:
         form = PipelineTextForm(data, initial={"text": example_text()})

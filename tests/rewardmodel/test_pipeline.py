@@ -243,6 +243,20 @@ def test_a_pipeline_killed_within_a_stage_resumes_it_from_its_checkpoint(make_sp
     assert rows[4]["time"] < killed_at < rows[-1]["time"]
 
 
+def test_the_command_ends_with_5_where_a_gate_does_not_hold_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rewardmodel.pipeline.run_in_process", Pretended(only=0.5))
+    gate = {"metric": "accuracy", "at_least": 0.6}
+    file = tmp_path / "pipeline.yaml"
+    stage = {"name": "only", "spec": {"method": "dpo", "data": "pairs"}, "gate": gate}
+    file.write_text(json.dumps({"stages": [stage]}))
+    assert main(["pipeline", str(file), "--dir", str(tmp_path / "out")]) == 5
+    told = capsys.readouterr()
+    assert told.out.split() == ["01-only", "dpo", "succeeded", "accuracy", "0.5", "(0.1", "to", "0.9)", "gate:", "accuracy", "0.5", "(0.1", "to", "0.9),", "wanted", "at", "least", "0.6:", "does", "not", "hold"]  # fmt: skip
+    assert "rewardmodel: held: stage only: its gate does not hold" in told.err
+
+
 def test_the_command_names_what_is_wrong_and_ends_with_its_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -63,9 +63,11 @@ def test_a_template_is_started_with_a_model_and_its_snapshots(
     world: World, snapshots: dict[str, Snapshot], template: Any
 ) -> None:
     client = world.client("engineer")
-    page = client.get(url(world, "pipeline_new"), {"template": template.key})
-    assert page.status_code == 200
     chosen = {f"snapshot_{name}": snapshots[name].number for name in template.formats}
+    page = client.get(url(world, "pipeline_new"), {"template": template.key, "model": world.model.pk, **chosen})
+    assert page.status_code == 200
+    for number in chosen.values():
+        assert f'<option value="{number}" selected>' in page.content.decode()
     asked = {"template": template.key, "name": "Mine", "base_model": world.model.pk, **chosen}
     answer = client.post(url(world, "pipeline_new"), asked)
     pipeline = Pipeline.objects.get()
