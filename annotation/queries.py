@@ -279,8 +279,8 @@ def compare_policies(reward_model: Model) -> list[dict[str, Any]]:
     """Every scored policy beside the first one registered, by mean reward on the prompts that both answered.
 
     Each row names `old` and `new` (policies) beside `prompts`, the means `old_mean` and `new_mean`, their `difference`
-    with its bootstrap `interval` by prompt, and `win_rate`, the share of prompts with a higher mean reward. Policies
-    that share no scored prompt with the first are left out.
+    with its bootstrap `interval` by prompt, and `win_rate`, the share of prompts with a higher mean reward, with its
+    `win_rate_interval`. Policies that share no scored prompt with the first are left out.
     """
     means: dict[int, dict[int, float]] = defaultdict(dict)
     scored = Score.objects.filter(model=reward_model, response__model__isnull=False)

@@ -219,6 +219,11 @@ def read_metrics(path: Path, *, after_line: int = 0) -> list[dict[str, Any]]:
     return RunDir(path).read_metrics(after_line=after_line)
 
 
+def read_samples(path: Path) -> list[dict[str, Any]]:
+    """The answers to the same few prompts over time; a torn last line is left out."""
+    return RunDir(path).read_samples()
+
+
 def read_rows(path: Path, *, name: str) -> list[dict[str, Any]]:
     """The rows of one of the run's JSONL outputs."""
     return read_json_lines(RunDir(path).outputs / name)

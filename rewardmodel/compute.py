@@ -23,6 +23,7 @@ LIBRARIES = (
     "transformers",
     "trl",
     "peft",
+    "bitsandbytes",
     "accelerate",
     "datasets",
     "tokenizers",

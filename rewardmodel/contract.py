@@ -48,12 +48,16 @@ SMOOTHED_LOSSES = ("sigmoid", "robust", "sigmoid_norm", "simpo")
 # (Schulman et al. 2025, "LoRA Without Regret").
 LEARNING_RATES = {
     ("reward", "lora"): 1e-4,
+    ("reward", "qlora"): 1e-4,
     ("reward", "full"): 1e-5,
     ("sft", "lora"): 2e-4,
+    ("sft", "qlora"): 2e-4,
     ("sft", "full"): 2e-5,
     ("dpo", "lora"): 2e-5,
+    ("dpo", "qlora"): 2e-5,
     ("dpo", "full"): 2e-6,
     ("kto", "lora"): 2e-5,
+    ("kto", "qlora"): 2e-5,
     ("kto", "full"): 2e-6,
     ("rejection", "lora"): 2e-4,
     ("rejection", "full"): 2e-5,
@@ -152,6 +156,11 @@ class _TrainingSpec(_Spec):
 class _ValidatedSpec(_TrainingSpec):
     """What trainings that watch the validation split share; the test split is never looked at before the end."""
 
+    tuning: str = setting(
+        "lora",
+        choices=("lora", "qlora", "full"),
+        help="lora trains adapters, merged at the end; qlora the same over weights packed into 4 bits.",
+    )
     eval_steps: int | None = setting(
         None,
         minimum=1,
@@ -208,8 +217,12 @@ class _LoopSpec(_ValidatedSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.weights_dtype == "mixed" and self.tuning == "lora":
-            raise SpecError("weights_dtype: mixed is for tuning full; with lora the weights are frozen")
+        if self.weights_dtype == "mixed" and self.tuning in ("lora", "qlora"):
+            raise SpecError(f"weights_dtype: mixed is for tuning full; with {self.tuning} the weights are frozen")
+        if self.tuning == "qlora" and self.compile == "on":
+            raise SpecError("compile: qlora computes with packed weights, which are not compiled; use auto or off")
+        if self.tuning == "qlora" and self.sharding == "full":
+            raise SpecError("sharding: qlora trains a whole copy on every device; use none, or tuning lora")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,8 +233,9 @@ class RewardSpec(_LoopSpec):
 
     tuning: str = setting(
         "lora",
-        choices=("lora", "full", "head"),
-        help="lora trains adapters, merged at the end; head fits the linear head alone, on states read once.",
+        choices=("lora", "qlora", "full", "head"),
+        help="lora trains adapters, merged at the end; qlora the same over weights packed into 4 bits; head fits the "
+        "linear head alone, on states read once.",
     )
     head_prior: float | None = setting(
         None, above=0, maximum=1e9, help="Precision of tuning head's Gaussian prior; unset: the likeliest, by evidence."
@@ -298,7 +312,7 @@ class RewardSpec(_LoopSpec):
 
     def _check_ratings(self) -> None:
         if self.tuning == "head":
-            raise SpecError("loss: ratings trains with tuning lora or full")
+            raise SpecError("loss: ratings trains with tuning lora, qlora or full")
         for name in ("label_smoothing", "length_penalty", "text_weight", "center_rewards_coefficient"):
             if getattr(self, name):
                 raise SpecError(f"{name}: loss ratings has no pairs; leave it out")

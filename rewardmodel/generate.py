@@ -20,6 +20,7 @@ from rewardmodel.chat import encode_prompt
 from rewardmodel.compute import Compute, resolve_compute
 from rewardmodel.contract import GenerateSpec, Message
 from rewardmodel.data import DataError, PromptItem, read_prompts
+from rewardmodel.decoding import can_record, draw_tokens, find_inner, make_choice, open_sampler
 from rewardmodel.models import load_policy, load_tokenizer, read_positions, resolve_model
 from rewardmodel.progress import Progress
 from rewardmodel.rundir import RunDir, append_json_lines, read_json_lines
@@ -105,12 +106,13 @@ def generate_responses(
 ) -> list[Response]:
     """n responses a prompt, ordered by prompt and index. Raises DataError for a prompt the model cannot hold."""
     batches = _plan_batches(model, tokenizer=tokenizer, prompts=prompts, sampling=sampling)
+    sampler = open_sampler(model, compute=compute)
     progress = progress or Progress(show=False)
     progress.start(phase, total=len(batches))
     made: list[Response] = []
     for number, batch in enumerate(batches):
         made += generate_batch(
-            model, tokenizer=tokenizer, batch=batch, number=number, sampling=sampling, compute=compute
+            sampler, tokenizer=tokenizer, batch=batch, number=number, sampling=sampling, compute=compute
         )
         progress.advance(number + 1)
         progress.check()
@@ -194,15 +196,19 @@ def generate_batch(
     mask = torch.tensor([[0] * (longest - len(job.ids)) + [1] * len(job.ids) for job in batch])
     stops = _stop_ids(model, tokenizer=tokenizer)
     torch.manual_seed(_batch_seed(sampling.seed, number=number))
-    with torch.inference_mode(), compute.autocast(), _plain_settings(model):
-        output = model.generate(
-            input_ids=ids.to(compute.device),
-            attention_mask=mask.to(compute.device),
-            generation_config=_configure(sampling, pad_id=pad_id, stops=stops),
-        )  # (batch, longest + new)
+    asked, known = ids.to(compute.device), mask.to(compute.device)
+    if can_record(model, compute=compute):
+        choose = make_choice(temperature=sampling.temperature, top_p=sampling.top_p)
+        new = draw_tokens(
+            model, ids=asked, mask=known, count=sampling.max_new_tokens, choose=choose, stops=stops, pad_id=pad_id
+        )  # (batch, new)
+    else:
+        with torch.inference_mode(), compute.autocast(), _plain_settings(model):
+            settings = _configure(sampling, pad_id=pad_id, stops=stops)
+            new = model.generate(input_ids=asked, attention_mask=known, generation_config=settings)[:, longest:]
     return [
         _read_response(job, new=row, tokenizer=tokenizer, stops=stops)
-        for job, row in zip(batch, output[:, longest:].tolist(), strict=True)
+        for job, row in zip(batch, new.tolist(), strict=True)
     ]
 
 
@@ -210,7 +216,7 @@ def generate_batch(
 def _plain_settings(model: Any) -> Iterator[None]:
     """Meanwhile the model's own generation settings (a repetition penalty, top_k, forbidden words) do not count:
     transformers fills in from them whatever `_configure` leaves open, and what is drawn would not be the policy's."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = find_inner(model)
     own = inner.generation_config
     inner.generation_config = GenerationConfig()
     try:

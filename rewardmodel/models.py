@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,6 +34,7 @@ from transformers import (
 
 from rewardmodel.compute import Compute
 from rewardmodel.contract import EMBEDDED_MODEL, InputError
+from rewardmodel.quantization import holds_packed, keep_layout, loading_settings, merge_into, refuse_packed
 from rewardmodel.reading import find_parts, is_classifier
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -103,13 +104,19 @@ def load_tokenizer(directory: Path) -> Any:
     return tokenizer
 
 
-def load_policy(directory: Path, *, tokenizer: Any, compute: Compute, dtype: torch.dtype) -> PreTrainedModel:
-    """A causal language model in evaluation mode on its device. Raises ModelError for another kind of model."""
+def load_policy(
+    directory: Path, *, tokenizer: Any, compute: Compute, dtype: torch.dtype, packed: bool = False
+) -> PreTrainedModel:
+    """A causal language model in evaluation mode on its device. Raises ModelError for another kind of model.
+
+    packed: its linear layers but the last in 4 bits.
+    """
     if _is_classifier(directory):
         raise ModelError(f"model: {directory} is a reward model; a model that writes text is needed")
     if tokenizer.chat_template == PLAIN_TEMPLATE:
         raise ModelError(f"model: {directory} is an encoder; a model that writes text is needed")
-    model = _load(AutoModelForCausalLM, directory, dtype=dtype)
+    settings = _pack(directory, compute=compute, classifier=False) if packed else {}
+    model = _load(AutoModelForCausalLM, directory, dtype=dtype, **settings)
     model.config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     _check_vocabulary(model, tokenizer=tokenizer, directory=directory)
@@ -128,16 +135,18 @@ def load_reward_model(directory: Path, *, tokenizer: Any, compute: Compute) -> P
 
 
 def create_reward_model(
-    directory: Path, *, tokenizer: Any, compute: Compute, seed: int, outputs: int = 1
+    directory: Path, *, tokenizer: Any, compute: Compute, seed: int, outputs: int = 1, packed: bool = False
 ) -> PreTrainedModel:
     """A reward model to train: the model in `directory`, with a new head unless it already is a reward model.
 
-    outputs: more than one for attributes; the head is new then in any case.
+    outputs: more than one for attributes; the head is new then in any case. packed: its linear layers but the head in
+    4 bits.
 
     The head's weights are drawn from N(0, 1/(d+1)^2), smaller than the 1/(d+1) variance of Stiennon et al. (2020),
     so that training starts at rewards near 0 and a loss of ln 2.
     """
-    model = _load_classifier(directory, outputs=outputs)
+    settings = _pack(directory, compute=compute, classifier=True) if packed else {}
+    model = _load_classifier(directory, outputs=outputs, **settings)
     if not is_classifier(model):
         raise ModelError(f"model: {type(model).__name__} has no `score` or `classifier` head")
     head = find_parts(model)[1]
@@ -165,8 +174,13 @@ def save_model(model: PreTrainedModel, *, tokenizer: Any, directory: Path) -> No
         tokenizer.save_pretrained(unfinished)
 
 
-def merge_adapters(model: Any) -> PreTrainedModel:
-    """The base model with its LoRA updates (and trained head) written into its weights; other models as they are."""
+def merge_adapters(model: Any, *, load_whole: Callable[[], Any] | None = None) -> PreTrainedModel:
+    """The base model with its LoRA updates (and trained head) written into its weights; other models as they are.
+
+    load_whole: gives the base unpacked, in float32, on the CPU; needed where the model's own weights are packed.
+    """
+    if load_whole is not None and holds_packed(model):
+        return merge_into(load_whole(), trained=model)
     return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
 
 
@@ -230,8 +244,13 @@ def _load(auto_class: Any, directory: Path, *, dtype: torch.dtype, **settings: A
         raise ModelError(f"model: {directory} cannot be loaded: {error}") from None
 
 
-def _load_classifier(directory: Path, *, outputs: int = 1) -> PreTrainedModel:
-    more = {"ignore_mismatched_sizes": True} if outputs > 1 else {}
+def _pack(directory: Path, *, compute: Compute, classifier: bool) -> dict[str, Any]:
+    refuse_packed(directory)
+    return loading_settings(compute, classifier=classifier)
+
+
+def _load_classifier(directory: Path, *, outputs: int = 1, **settings: Any) -> PreTrainedModel:
+    more = {"ignore_mismatched_sizes": True, **settings} if outputs > 1 else settings
     model = _load(AutoModelForSequenceClassification, directory, dtype=torch.float32, num_labels=outputs, **more)
     model.config.use_cache = False
     return model
@@ -272,6 +291,7 @@ def _check_vocabulary(model: PreTrainedModel, *, tokenizer: Any, directory: Path
 def _place(model: Any, *, compute: Compute, directory: Path) -> PreTrainedModel:
     """The model on its device, without dropout. Raises ModelError for weights that are no numbers."""
     placed = model.to(compute.device).eval()
+    keep_layout(placed)
     for name, parameter in placed.named_parameters():
         if not torch.isfinite(parameter).all():
             raise ModelError(f"model: {name} in {directory} holds NaN or infinity; its training or its file went wrong")

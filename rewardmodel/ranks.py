@@ -167,6 +167,12 @@ def refuse_sharding(environment: Mapping[str, str] | None = None) -> None:
         )
 
 
+def divides_weights(environment: Mapping[str, str] | None = None) -> bool:
+    """Whether accelerate was configured for FSDP or for DeepSpeed, which divide what they train, or part of it."""
+    said = os.environ if environment is None else environment
+    return _is_true(said.get("ACCELERATE_USE_FSDP")) or _is_true(said.get("ACCELERATE_USE_DEEPSPEED"))
+
+
 def _is_true(value: str | None) -> bool:
     return (value or "").lower() in ("true", "1", "yes")
 

@@ -144,6 +144,11 @@ def run_metrics(run: Run, *, after_line: int = 0) -> list[dict[str, Any]]:
     return runner.read_metrics(run_directory(run), after_line=after_line)
 
 
+def run_samples(run: Run) -> list[dict[str, Any]]:
+    """The policy's answers to the same few prompts as it was trained, in the order of their steps."""
+    return runner.read_samples(run_directory(run))
+
+
 def cancel_run(run: Run) -> Run:
     """Cancel: a queued run at once, a running one as soon as its worker has stopped it at a checkpoint."""
     queued = Run.objects.filter(pk=run.pk, state=State.QUEUED)

@@ -18,7 +18,11 @@ HELP_TEXTS = (
     gettext_noop("Rank of the LoRA matrices."),
     gettext_noop("Batches to an optimizer step."),
     gettext_noop("lora trains adapters, merged at the end."),
-    gettext_noop("lora trains adapters, merged at the end; head fits the linear head alone, on states read once."),
+    gettext_noop("lora trains adapters, merged at the end; qlora the same over weights packed into 4 bits."),
+    gettext_noop(
+        "lora trains adapters, merged at the end; qlora the same over weights packed into 4 bits; head fits the "
+        "linear head alone, on states read once."
+    ),
     gettext_noop("Peak learning rate; unset: a default of the method and tuning."),
     gettext_noop("Passes over the training rows."),
     gettext_noop("Optimizer steps; overrides epochs."),

@@ -135,7 +135,8 @@ class RunForm(forms.Form):
             judges,
             label=_("Reward model"),
             required=False,
-            empty_label=_("none: the rewards listed under “More settings”"),
+            empty_label=_("none: rewards under “More settings”"),
+            initial=judges.order_by("-pk").first(),
             help_text=_("Frozen; the policy is trained against it."),
         )
         self.fields["gold_model"] = forms.ModelChoiceField(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.contrib.auth.decorators import login_required
-from django.db.models import Count
+from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_GET
@@ -39,7 +39,8 @@ def model_list(request: HttpRequest, slug: str) -> HttpResponse:
 def model_detail(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
     """One model: lineage, report, and the runs it can be the start of."""
     membership = require_membership(request.user, slug, action="train")
-    models = Model.objects.select_related("run__snapshot", "run__base_model", "run__created_by", "run__project")
+    related = ("snapshot", "base_model", "reward_model", "gold_model", "created_by", "project")
+    models = Model.objects.select_related(*(f"run__{name}" for name in related))
     model = get_object_or_404(models, project=membership.project, pk=pk)
     is_policy = model.kind == Model.Kind.POLICY
     context = {
@@ -52,7 +53,7 @@ def model_detail(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
         "report_rows": interval_rows(model.run.report if model.run else None),
         "n_scores": model.scores.count(),
         "n_responses": model.responses.count(),
-        "runs": model.runs.order_by("-number")[:20],
+        "runs": used_by(model)[:20],
     }
     if is_policy:
         context["generate_form"] = RunForm(
@@ -61,3 +62,8 @@ def model_detail(request: HttpRequest, slug: str, pk: int) -> HttpResponse:
     else:
         context["comparisons"] = compare_policies(model)
     return render(request, "annotation/model_detail.html", context)
+
+
+def used_by(model: Model) -> QuerySet[Run]:
+    """The runs that begin from a model, are rewarded by it, or are watched by it, newest first."""
+    return Run.objects.filter(Q(base_model=model) | Q(reward_model=model) | Q(gold_model=model)).order_by("-number")

@@ -20,6 +20,7 @@ from annotation.models import Membership, Run, Slate
 from annotation.queries import pipeline_rows
 from annotation.rules import require_membership
 from annotation.templatetags.plots import beats_baselines, interval_rows
+from annotation.training_report import describe_live, describe_samples, is_online, score_rows
 from annotation.views.paging import paginate
 
 ACTIVE = (Run.State.QUEUED, Run.State.RUNNING)
@@ -59,11 +60,9 @@ def run_new(request: HttpRequest, slug: str) -> HttpResponse:
     if method not in Run.Method.values:
         raise Http404("No such method.")
     if request.method == "GET":
-        initial = {
-            "snapshot": asked.get("snapshot"),
-            "base_model": asked.get("model"),
-            "reward_model": asked.get("reward_model"),
-        }
+        initial = {"snapshot": asked.get("snapshot"), "base_model": asked.get("model")}
+        if "reward_model" in asked:
+            initial["reward_model"] = asked["reward_model"]
         form = RunForm(method=method, project=membership.project, initial=initial)
         return _render_run_form(request, membership, form)
     form = RunForm(request.POST, method=method, project=membership.project)
@@ -78,7 +77,7 @@ def run_new(request: HttpRequest, slug: str) -> HttpResponse:
 def run_detail(request: HttpRequest, slug: str, number: int) -> HttpResponse:
     """One run: how it stands, what it learned, how it got there, what it was asked."""
     membership = require_membership(request.user, slug, action="train")
-    run = _require_run(membership, number)
+    run = require_run(membership, number)
     rows = run_metrics(run)
     report_rows = interval_rows(run.report)
     context = _state_context(membership, run) | {
@@ -86,6 +85,7 @@ def run_detail(request: HttpRequest, slug: str, number: int) -> HttpResponse:
         "report_rows": report_rows,
         "main_clear": beats_baselines(report_rows),
         "snapshot_run": run.method in NEEDS_SNAPSHOT,
+        "online": is_online(run),
         "made": what_it_made(run),
         "dropped": dropped_counts(run.report),
         "metrics_count": len(rows),
@@ -98,6 +98,8 @@ def run_detail(request: HttpRequest, slug: str, number: int) -> HttpResponse:
         "model": getattr(run, "registered_model", None),
         "stage": getattr(run, "stage", None),
     }
+    if is_online(run):
+        context |= {"live": describe_live(run), "sampled": describe_samples(run), "score_rows": score_rows(run.report)}
     return render(request, "annotation/run_detail.html", context)
 
 
@@ -106,7 +108,7 @@ def run_detail(request: HttpRequest, slug: str, number: int) -> HttpResponse:
 def run_state(request: HttpRequest, slug: str, number: int) -> HttpResponse:
     """The line that says how the run stands; the page polls it while the run is active."""
     membership = require_membership(request.user, slug, action="train")
-    run = _require_run(membership, number)
+    run = require_run(membership, number)
     response = render(request, "annotation/_run_state.html", _state_context(membership, run))
     if run.state not in ACTIVE and "HX-Request" in request.headers:
         response.headers["HX-Refresh"] = "true"  # it ended since the last poll: show the report
@@ -118,7 +120,7 @@ def run_state(request: HttpRequest, slug: str, number: int) -> HttpResponse:
 def run_metrics_json(request: HttpRequest, slug: str, number: int) -> JsonResponse:
     """The rows of metrics after the first `after`, and whether more may come."""
     membership = require_membership(request.user, slug, action="train")
-    run = _require_run(membership, number)
+    run = require_run(membership, number)
     asked = request.GET.get("after", "0")
     after = int(asked) if asked.isdecimal() and len(asked) < 10 else 0
     rows = run_metrics(run, after_line=after)[:METRIC_LINES]
@@ -130,7 +132,7 @@ def run_metrics_json(request: HttpRequest, slug: str, number: int) -> JsonRespon
 def run_cancel(request: HttpRequest, slug: str, number: int) -> HttpResponse:
     """Ask the run to stop."""
     membership = require_membership(request.user, slug, action="train")
-    run = cancel_run(_require_run(membership, number))
+    run = cancel_run(require_run(membership, number))
     if run.state in ACTIVE:
         messages.info(request, _("The run stops at its next checkpoint."))
     return redirect("run_detail", slug=slug, number=number)
@@ -141,7 +143,7 @@ def run_cancel(request: HttpRequest, slug: str, number: int) -> HttpResponse:
 def run_register(request: HttpRequest, slug: str, number: int) -> HttpResponse:
     """Put the run's model into the registry."""
     membership = require_membership(request.user, slug, action="train")
-    run = _require_run(membership, number)
+    run = require_run(membership, number)
     form = RegisterForm(request.POST)
     if not form.is_valid():
         messages.error(request, _("Give the model a name of 1 to 120 characters."))
@@ -200,6 +202,8 @@ def lineage(run: Run) -> list[tuple[str, str]]:
     return [
         (_("snapshot"), f"{snapshot.number} · {snapshot.format} · sha256 {snapshot.sha256}" if snapshot else ""),
         (_("started from"), run.base_model.name if run.base_model else str(run.spec.get("model", ""))),
+        (_("reward model"), run.reward_model.name if run.reward_model else ""),
+        (_("gold model"), run.gold_model.name if run.gold_model else ""),
         (_("asked by"), run.created_by.get_username() if run.created_by else ""),
         (_("asked at"), run.created_at.strftime("%Y-%m-%d %H:%M:%S UTC")),
         (_("worker"), run.worker),
@@ -270,7 +274,9 @@ def _state_context(membership: Membership, run: Run) -> dict[str, Any]:
     }
 
 
-def _require_run(membership: Membership, number: int) -> Run:
-    runs = Run.objects.select_related("project", "snapshot", "base_model", "created_by", "registered_model")
+def require_run(membership: Membership, number: int) -> Run:
+    """The project's run of that number, or 404."""
+    related = ("project", "snapshot", "base_model", "reward_model", "gold_model", "created_by", "registered_model")
+    runs = Run.objects.select_related(*related)
     runs = runs.select_related("stage__pipeline")
     return get_object_or_404(runs, project=membership.project, number=number)

@@ -10,6 +10,7 @@ every step and the reading of the reference (`ranks`); the first alone measures 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hashlib
 import json
@@ -64,6 +65,7 @@ from rewardmodel.train.loop import (
     shrink_weights,
     train_to_the_end,
 )
+from rewardmodel.train.qlora import MAIN_MEMORY, check_qlora, choose_reader, find_untrained, note_qlora
 from rewardmodel.train.settle import Settled
 
 SAMPLE_TOKENS = 128
@@ -78,10 +80,12 @@ def run_dpo(spec: DPOSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
     started = run.read_status()["started_at"]
     progress.start("loading")
     find_trackers(spec, run=run)
+    check_qlora(spec)
     compute = resolve_compute(spec.device, precision=spec.precision, threads=spec.threads)
     seed_everything(spec.seed)
     splits = read_splits(spec)
     base = resolve_model(spec.model)
+    reader = choose_reader(spec, base=base, compute=compute)
     tokenizer = load_tokenizer(base)
     data = encode_splits(spec, splits=splits, tokenizer=tokenizer)
     provenance = record_provenance(spec, run=run, data=data, model=base, compute=compute)
@@ -89,8 +93,8 @@ def run_dpo(spec: DPOSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
     def measure(model: PreTrainedModel, *, phase: str) -> dict[str, Any]:
         """Log-probabilities and answers of one model, as JSON."""
         prompts = choose_sample_prompts(data, n=spec.report_samples, model=model)
-        log_probs = completion_log_probs(model, pairs=data.test.pairs, compute=compute, progress=progress, phase=phase)
-        texts = answer(model, tokenizer=tokenizer, prompts=prompts, compute=compute, progress=progress)
+        log_probs = completion_log_probs(model, pairs=data.test.pairs, compute=reader, progress=progress, phase=phase)
+        texts = answer(model, tokenizer=tokenizer, prompts=prompts, compute=reader, progress=progress)
         return {"log_probs": log_probs.tolist(), "prompts": prompts, "texts": texts}
 
     target = run.outputs / "model"
@@ -101,6 +105,7 @@ def run_dpo(spec: DPOSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
         data=data,
         weights=provenance["base_model"]["weights_sha256"],
         compute=compute,
+        reader=reader,
         run=run,
         progress=progress,
         measure=measure,
@@ -110,7 +115,7 @@ def run_dpo(spec: DPOSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
     if not ranks.first:
         return {}
     gc.collect()  # the optimizer and the model, before another model is loaded
-    after = measure(_load(target, tokenizer=tokenizer, compute=compute), phase="evaluating")
+    after = measure(_load(target, tokenizer=tokenizer, compute=reader), phase="evaluating")
     report = build_report(
         spec,
         data=data,
@@ -123,6 +128,7 @@ def run_dpo(spec: DPOSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
     )
     report["loss"] = spec.loss_type
     report["settled"] = settled.to_dict()
+    report["notes"] += note_qlora(spec, reader=reader, compute=compute)
     report["samples"] = [
         {"prompt": prompt, "before": old, "after": new}
         for prompt, old, new in zip(before["prompts"], before["texts"], after["texts"], strict=True)
@@ -139,6 +145,7 @@ def _train(
     data: TrainingData,
     weights: dict[str, str],
     compute: Compute,
+    reader: Compute,
     run: RunDir,
     progress: Progress,
     measure: Measure,
@@ -146,9 +153,23 @@ def _train(
 ) -> tuple[dict[str, Any], int | None, Settled]:
     """Train and save into `target`; what `measure` says of the model before its first step (the reference), the best
     step, and the settings. weights: hashes of the base model's files."""
-    model: Any = _load(base, tokenizer=tokenizer, compute=compute)
+
+    def load(*, packed: bool, compute: Compute) -> Any:
+        return _load(base, tokenizer=tokenizer, compute=compute, packed=packed)
+
+    model = load(packed=spec.tuning == "qlora", compute=compute)
     check_positions(model, max_length=spec.max_length)
-    before = recall(run, name="untrained", make=lambda: measure(model, phase="measuring the reference"))
+    before = recall(
+        run,
+        name="untrained",
+        make=lambda: measure(find_untrained(model, load=load, reader=reader), phase="measuring the reference"),
+    )
+    adapters = lora_config(spec)
+    if adapters is not None:
+        from peft import get_peft_model
+
+        model = get_peft_model(model, adapters)
+    model.eval()
     groups = prepare_groups(spec, data=data)
     settled, groups, steps = plan_training(
         spec, model=model, compute=compute, groups=groups, pairs=data.train.pairs, run=run
@@ -157,25 +178,20 @@ def _train(
     if spec.loss_type != "simpo":
         if settled.weights != "fp32":
             shrink_weights(model)  # the reference rounds as the policy does
-        groups, held = (
-            recall_reference(
-                model,
-                spec=spec,
-                settled=settled,
-                compute=compute,
-                groups=wanted,
-                pad_id=tokenizer.pad_token_id,
-                weights=weights,
-                progress=progress,
-            )
-            for wanted in (groups, held)
-        )
-    adapters = lora_config(spec)
-    if adapters is not None:
-        from peft import get_peft_model
-
-        model = get_peft_model(model, adapters)
-    model.eval()
+        with contextlib.nullcontext() if adapters is None else model.disable_adapter():
+            groups, held = [
+                recall_reference(
+                    model,
+                    spec=spec,
+                    settled=settled,
+                    compute=compute,
+                    groups=wanted,
+                    pad_id=tokenizer.pad_token_id,
+                    weights=weights,
+                    progress=progress,
+                )
+                for wanted in (groups, held)
+            ]
     training = DPOTraining(
         model,
         spec=spec,
@@ -190,7 +206,8 @@ def _train(
     progress.start("saving")
     training.finish()
     if training.ranks.first:
-        save_model(merge_adapters(model), tokenizer=tokenizer, directory=target)
+        whole = merge_adapters(model, load_whole=lambda: load(packed=False, compute=MAIN_MEMORY))
+        save_model(whole, tokenizer=tokenizer, directory=target)
     return before, best_step, settled
 
 
@@ -294,6 +311,8 @@ def recall_reference(
     weights: hashes of the model's files.
     """
     way = [settled.packed, settled.weights, compute.device, compute.precision]
+    if spec.tuning == "qlora":
+        way.append("nf4")
     texts = [[group.prompt_length, [list(ids) for ids in group.sequences]] for group in groups]
     key = hashlib.sha256(json.dumps([dict(weights), way, texts], sort_keys=True).encode()).hexdigest()
     if not groups:
@@ -347,9 +366,9 @@ def read_reference(
     return [everything[index] for index in range(len(groups))]
 
 
-def _load(directory: Path, *, tokenizer: Any, compute: Compute) -> PreTrainedModel:
+def _load(directory: Path, *, tokenizer: Any, compute: Compute, packed: bool = False) -> PreTrainedModel:
     """A policy in float32: bfloat16 autocast goes over it, so that small updates are kept."""
-    return load_policy(directory, tokenizer=tokenizer, compute=compute, dtype=torch.float32)
+    return load_policy(directory, tokenizer=tokenizer, compute=compute, dtype=torch.float32, packed=packed)
 
 
 def summarize_policy(

@@ -85,9 +85,16 @@ def encode_example_splits(
     )
 
 
-def load_trained_policy(directory: Path, *, tokenizer: Any, compute: Compute) -> PreTrainedModel:
-    """A policy in float32: bfloat16 autocast goes over it, so that small updates are kept."""
-    return load_policy(directory, tokenizer=tokenizer, compute=compute, dtype=torch.float32)
+def load_trained_policy(directory: Path, *, tokenizer: Any, compute: Compute, packed: bool = False) -> PreTrainedModel:
+    """A policy in float32: bfloat16 autocast goes over it, so that small updates are kept. packed: in 4 bits."""
+    return load_policy(directory, tokenizer=tokenizer, compute=compute, dtype=torch.float32, packed=packed)
+
+
+def keep_adapters_exact(trainer: Any) -> None:
+    """Put adapters into float32 again: TRL puts those over packed weights into bfloat16, which loses small updates."""
+    for parameter in trainer.model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
 
 
 def example_arguments(

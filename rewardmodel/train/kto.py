@@ -51,10 +51,12 @@ from rewardmodel.train.examples import (
     choose_prompts,
     encode_example_splits,
     example_arguments,
+    keep_adapters_exact,
     load_trained_policy,
     read_example_splits,
 )
 from rewardmodel.train.memory import Estimate
+from rewardmodel.train.qlora import MAIN_MEMORY, check_qlora, choose_reader, find_untrained, note_qlora
 
 # The paper's eq. 8: desirable_weight x desirable rows over undesirable_weight x undesirable rows.
 LEAST_RATIO, LARGEST_RATIO = 1.0, 4 / 3
@@ -77,10 +79,12 @@ def run_kto(spec: KTOSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
     progress.start("loading")
     refuse_sharding()
     find_trackers(spec, run=run)
+    check_qlora(spec)
     compute = resolve_compute(spec.device, precision=spec.precision, threads=spec.threads)
     seed_everything(spec.seed)
     splits = read_example_splits(spec, read=read_labelled)
     base = resolve_model(spec.model)
+    reader = choose_reader(spec, base=base, compute=compute)
     tokenizer = load_tokenizer(base)
     data = encode_example_splits(spec, splits=splits, tokenizer=tokenizer, learn="completion")
     for name, rows in (("train", data.train.rows), ("test", data.test.rows)):
@@ -90,8 +94,8 @@ def run_kto(spec: KTOSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
     def measure(model: PreTrainedModel, *, phase: str) -> dict[str, Any]:
         """Log-probabilities and answers of one model, as JSON."""
         prompts = choose_prompts(data, n=spec.report_samples, model=model)
-        log_probs = sum_log_probs(model, rows=data.test.rows, compute=compute, progress=progress, phase=phase)
-        texts = answer_prompts(model, tokenizer=tokenizer, prompts=prompts, compute=compute, progress=progress)
+        log_probs = sum_log_probs(model, rows=data.test.rows, compute=reader, progress=progress, phase=phase)
+        texts = answer_prompts(model, tokenizer=tokenizer, prompts=prompts, compute=reader, progress=progress)
         return {"log_probs": log_probs.tolist(), "prompts": prompts, "texts": texts}
 
     weights = settle_weights(spec, labels=_labels(data.train.rows))
@@ -103,6 +107,7 @@ def run_kto(spec: KTOSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
         data=data,
         weights=weights,
         compute=compute,
+        reader=reader,
         run=run,
         progress=progress,
         measure=measure,
@@ -112,7 +117,7 @@ def run_kto(spec: KTOSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
     if not ranks.first:
         return {}
     gc.collect()  # the trainer's optimizer and model, before another model is loaded
-    after = measure(load_trained_policy(target, tokenizer=tokenizer, compute=compute), phase="evaluating")
+    after = measure(load_trained_policy(target, tokenizer=tokenizer, compute=reader), phase="evaluating")
     report = build_example_report(
         spec,
         data=data,
@@ -129,6 +134,7 @@ def run_kto(spec: KTOSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
         estimate=estimate,
         started=started,
     )
+    report["notes"] += note_qlora(spec, reader=reader, compute=compute)
     report["weights"] = {"desirable": weights[0], "undesirable": weights[1]}
     write_card(target, report=report, provenance=provenance)
     return report
@@ -142,13 +148,18 @@ def _train(
     data: ExampleData,
     weights: tuple[float, float],
     compute: Compute,
+    reader: Compute,
     run: RunDir,
     progress: Progress,
     measure: Measure,
     target: Path,
 ) -> tuple[dict[str, Any], int | None, Estimate]:
     """Train and save into `target`; what `measure` says of the reference, the best step, and the memory."""
-    model = load_trained_policy(base, tokenizer=tokenizer, compute=compute)
+
+    def load(*, packed: bool, compute: Compute) -> PreTrainedModel:
+        return load_trained_policy(base, tokenizer=tokenizer, compute=compute, packed=packed)
+
+    model = load(packed=spec.tuning == "qlora", compute=compute)
     check_positions(model, max_length=spec.max_length)
     estimate = announce_memory(
         spec,
@@ -158,7 +169,11 @@ def _train(
         run=run,
         more=describe_weights(weights, labels=_labels(data.train.rows)),
     )
-    before = recall(run, name="untrained", make=lambda: measure(model, phase="measuring the reference"))
+    before = recall(
+        run,
+        name="untrained",
+        make=lambda: measure(find_untrained(model, load=load, reader=reader), phase="measuring the reference"),
+    )
     rows = random.Random(spec.seed).sample(data.train.rows, len(data.train.rows))
     together = spec.batch_size * current_ranks().size
 
@@ -180,11 +195,13 @@ def _train(
         processing_class=tokenizer,
         peft_config=lora_config(spec),
     )
+    keep_adapters_exact(trainer)
     fit(trainer, run=run, progress=progress, patience=spec.early_stopping_patience)
     best_step = None if spec.early_stopping_patience is None else find_best(trainer.state.log_history)
     progress.start("saving")
     if current_ranks().first:
-        save_model(merge_adapters(trainer.model), tokenizer=tokenizer, directory=target)
+        whole = merge_adapters(trainer.model, load_whole=lambda: load(packed=False, compute=MAIN_MEMORY))
+        save_model(whole, tokenizer=tokenizer, directory=target)
     return before, best_step, estimate
 
 

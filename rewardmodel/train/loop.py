@@ -34,6 +34,7 @@ from rewardmodel.compute import Compute
 from rewardmodel.contract import DPOSpec, RewardSpec
 from rewardmodel.groups import Group, gather_groups, plan_rows, plan_steps, share_out
 from rewardmodel.progress import CancelledError, Progress
+from rewardmodel.quantization import is_packed
 from rewardmodel.ranks import current_ranks
 from rewardmodel.reading import (
     Rectangle,
@@ -487,11 +488,12 @@ class Optimizer:
 
 
 def shrink_weights(model: Any) -> None:
-    """Put every parameter but a reward head's into bfloat16; buffers (rotary frequencies) keep their float32."""
+    """Put every parameter but a reward head's into bfloat16; buffers (rotary frequencies) keep their float32, and
+    weights packed into 4 bits their packing."""
     _, head = find_parts(model)
     kept = {id(parameter) for parameter in head.parameters()} if is_classifier(model) else set()
     for parameter in model.parameters():
-        if id(parameter) not in kept:
+        if id(parameter) not in kept and not is_packed(parameter):
             parameter.data = parameter.data.to(torch.bfloat16)
 
 
@@ -569,7 +571,8 @@ def _take_step(training: Training) -> None:
     except torch.OutOfMemoryError as error:
         raise TrainingError(
             f"out of GPU memory at step {training.done + 1}, reading {training.settled.batch_tokens} tokens at once: "
-            f"lower batch_tokens, set activation_checkpointing, or use tuning lora ({str(error).splitlines()[0]})"
+            "lower batch_tokens, set activation_checkpointing, or use tuning lora or qlora "
+            f"({str(error).splitlines()[0]})"
         ) from None
 
 

@@ -14,6 +14,7 @@ import torch
 
 from rewardmodel.compute import Compute
 from rewardmodel.contract import InputError
+from rewardmodel.quantization import count_bytes, count_weights, largest_unpacked
 
 GIB = 2**30
 
@@ -65,9 +66,12 @@ def estimate_memory(
 ) -> Estimate:
     """What training wants beside what is held now. trained: trained parameters; tokens: read at once, with padding.
 
-    Weights are float32, and so are gradients and Adam's two moments. reference: a second model is read before training.
+    Weights are float32 where they are not packed into 4 bits, and so are gradients and Adam's two moments; the largest
+    packed layer stands unpacked beside them. reference: a second model is read before training.
     """
-    parameters = sum(p.numel() for p in model.parameters())
+    parameters = sum(count_weights(p) for p in model.parameters())
+    held = count_bytes(model, each=4.0)
+    unpacked = largest_unpacked(model, each=compute.weights_dtype.itemsize)
     added = trained if trained < parameters else 0  # adapters come on top
     config = model.config.get_text_config()
     hidden, layers = config.hidden_size, config.num_hidden_layers
@@ -77,11 +81,11 @@ def estimate_memory(
     block = (72 if exact else 52) * hidden + (16 if exact else 8) * inner
     token = 8 * hidden * layers + 2 * block if checkpointing else block * layers
     return Estimate(
-        weights=4.0 * (parameters + added),
+        weights=held + unpacked + 4.0 * added,
         gradients=4.0 * trained,
         optimizer=8.0 * trained,
         activations=float(tokens * token),
-        free=_find_free(compute, held=4.0 * parameters),
+        free=find_free(compute, held=held),
     )
 
 
@@ -90,7 +94,7 @@ def check_memory(estimate: Estimate) -> None:
     if estimate.free is not None and estimate.state > estimate.free:
         raise InputError(
             f"memory: weights, gradients and optimizer take about {estimate.state / GIB:.1f} GiB, but "
-            f"{estimate.free / GIB:.1f} GiB are free: use tuning lora, a smaller model or a larger machine"
+            f"{estimate.free / GIB:.1f} GiB are free: use tuning lora or qlora, a smaller model or a larger machine"
         )
 
 
@@ -104,15 +108,11 @@ def raise_shortage(error: Exception, *, trainer: Any) -> NoReturn:
     raise TrainingError(
         f"out of {where} at step {trainer.state.global_step + 1} with batch_size "
         f"{arguments.per_device_train_batch_size}: lower batch_size and raise gradient_accumulation, lower max_length, "
-        f"set activation_checkpointing, or use tuning lora ({words.splitlines()[0]})"
+        f"set activation_checkpointing, or use tuning lora or qlora ({words.splitlines()[0]})"
     ) from None
 
 
-def _show(size: float) -> str:
-    return f"{size / GIB:.1f} GiB" if size >= GIB / 10 else f"{size / 2**20:.0f} MiB"
-
-
-def _find_free(compute: Compute, *, held: float) -> float | None:
+def find_free(compute: Compute, *, held: float) -> float | None:
     """Free bytes of the device, with those that the model holds already; None where the system does not say."""
     if compute.device == "cuda":
         return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated() + held
@@ -122,6 +122,10 @@ def _find_free(compute: Compute, *, held: float) -> float | None:
     except (OSError, KeyError, ValueError):
         return None
     return min(available, _find_group_limit()) + held
+
+
+def _show(size: float) -> str:
+    return f"{size / GIB:.1f} GiB" if size >= GIB / 10 else f"{size / 2**20:.0f} MiB"
 
 
 def _find_group_limit() -> float:

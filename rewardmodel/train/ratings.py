@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +49,7 @@ from rewardmodel.train.common import (
     record_provenance,
 )
 from rewardmodel.train.loop import Training, plan_training, train_to_the_end
+from rewardmodel.train.qlora import MAIN_MEMORY, check_qlora, choose_reader, note_qlora
 from rewardmodel.train.settle import Settled
 
 MOST_RESPONSES = 8  # of one prompt that are read together
@@ -84,11 +85,13 @@ def run_ratings(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[st
     started = run.read_status()["started_at"] or time.time()
     progress.start("loading")
     find_trackers(spec, run=run)
+    check_qlora(spec)
     compute = resolve_compute(spec.device, precision=spec.precision, threads=spec.threads)
     seed_everything(spec.seed)
     files = find_used_splits(spec)
     read = {name: read_ratings(file) for name, file in files.items()}
     base = resolve_model(spec.model)
+    reader = choose_reader(spec, base=base, compute=compute)
     tokenizer = load_tokenizer(base)
     splits = {
         name: encode_rated(tokenizer, rated=rated, max_length=spec.max_length, name=str(files[name]))
@@ -103,12 +106,14 @@ def run_ratings(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[st
         manifest=read_manifest(spec.data),
     )
     provenance = record_provenance(spec, run=run, data=data, model=base, compute=compute)
-    model: Any = create_reward_model(
-        base, tokenizer=tokenizer, compute=compute, seed=spec.seed, outputs=len(scales.names)
-    )
-    check_positions(model, max_length=spec.max_length)
+
+    def load(*, packed: bool, compute: Compute) -> Any:
+        return create_reward_model(
+            base, tokenizer=tokenizer, compute=compute, seed=spec.seed, outputs=len(scales.names), packed=packed
+        )
+
     settled, best_step, model = _train(
-        model, spec=spec, splits=splits, scales=scales, compute=compute, run=run, progress=progress
+        spec, load=load, splits=splits, scales=scales, compute=compute, run=run, progress=progress
     )
     target = run.outputs / "model"
     if ranks.first:
@@ -119,13 +124,13 @@ def run_ratings(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[st
         return {}
     del model
     gc.collect()
-    trained = load_reward_model(target, tokenizer=tokenizer, compute=compute)
+    trained = load_reward_model(target, tokenizer=tokenizer, compute=reader)
     steps = read_trained_steps(run)
     report = {
         "method": spec.method,
         "loss": spec.loss,
         "base_model": spec.model,
-        "heldout": measure(trained, encoded=splits["test"], scales=scales, compute=compute, progress=progress),
+        "heldout": measure(trained, encoded=splits["test"], scales=scales, compute=reader, progress=progress),
         "attribute_weights": dict(zip(scales.names, weights, strict=True)),
         "dropped": {name: split.dropped for name, split in splits.items()},
         "trained_on": {
@@ -143,6 +148,7 @@ def run_ratings(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[st
             *list_notes(splits, scales=scales),
             *note_template(tokenizer),
             *note_best_step(best_step, steps=steps),
+            *note_qlora(spec, reader=reader, compute=compute),
         ],
     }
     write_card(target, report=report, provenance=provenance)
@@ -150,15 +156,17 @@ def run_ratings(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[st
 
 
 def _train(
-    model: Any,
-    *,
     spec: RewardSpec,
+    *,
+    load: Callable[..., Any],
     splits: Mapping[str, Encoded],
     scales: Scales,
     compute: Compute,
     run: RunDir,
     progress: Progress,
 ) -> tuple[Settled, int | None, Any]:
+    model = load(packed=spec.tuning == "qlora", compute=compute)
+    check_positions(model, max_length=spec.max_length)
     adapters = lora_config(spec)
     if adapters is not None:
         from peft import get_peft_model
@@ -185,7 +193,9 @@ def _train(
     best_step = train_to_the_end(training, spec=spec, run=run, progress=progress)
     progress.start("saving")
     training.finish()
-    return settled, best_step, merge_adapters(model) if current_ranks().first else model
+    if current_ranks().first:
+        model = merge_adapters(model, load_whole=lambda: load(packed=False, compute=MAIN_MEMORY))
+    return settled, best_step, model
 
 
 def encode_rated(tokenizer: Any, *, rated: Sequence[Rated], max_length: int, name: str) -> Encoded:

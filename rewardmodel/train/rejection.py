@@ -345,6 +345,7 @@ def train(setting: Setting, *, number: int, selection: Selection) -> dict[str, A
             train=encoded, test=EncodedExamples([], {"too_long": 0}), validation=None, sha256={}, manifest={}
         ),
         compute=setting.compute,
+        reader=setting.compute,
         run=sub,
         progress=setting.progress,
         measure=lambda model, *, phase: {},

@@ -61,6 +61,7 @@ from rewardmodel.train.common import (
     record_provenance,
 )
 from rewardmodel.train.loop import Training, gather_held, keep_weighty, plan_training, train_to_the_end
+from rewardmodel.train.qlora import MAIN_MEMORY, check_qlora, choose_reader, find_untrained, note_qlora
 from rewardmodel.train.settle import Settled
 from rewardmodel.uncertainty import Spread, find_spread, probability_better, save_spread
 
@@ -78,16 +79,18 @@ def run_reward(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[str
     started = run.read_status()["started_at"]
     progress.start("loading")
     find_trackers(spec, run=run)
+    check_qlora(spec)
     compute = resolve_compute(spec.device, precision=spec.precision, threads=spec.threads)
     seed_everything(spec.seed)
     splits = read_splits(spec)
     base = resolve_model(spec.model)
+    reader = choose_reader(spec, base=base, compute=compute)
     tokenizer = load_tokenizer(base)
     data = encode_splits(spec, splits=splits, tokenizer=tokenizer)
     provenance = record_provenance(spec, run=run, data=data, model=base, compute=compute)
 
     def measure(model: PreTrainedModel, *, phase: str) -> dict[str, Any]:
-        margins = reward_margins(model, pairs=data.test.pairs, compute=compute, progress=progress, phase=phase)
+        margins = reward_margins(model, pairs=data.test.pairs, compute=reader, progress=progress, phase=phase)
         return summarize_pairs(margins, pairs=data.test.pairs)
 
     target = run.outputs / "model"
@@ -112,6 +115,7 @@ def run_reward(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[str
             tokenizer=tokenizer,
             data=data,
             compute=compute,
+            reader=reader,
             run=run,
             progress=progress,
             measure=measure,
@@ -122,9 +126,9 @@ def run_reward(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[str
     if not ranks.first:
         return {}
     gc.collect()  # the optimizer and the model, before another model is loaded
-    trained = load_reward_model(target, tokenizer=tokenizer, compute=compute)
+    trained = load_reward_model(target, tokenizer=tokenizer, compute=reader)
     if spec.tuning != "head" and spec.laplace == "on":
-        fit_posterior(trained, spec=spec, data=data, compute=compute, progress=progress, target=target)
+        fit_posterior(trained, spec=spec, data=data, compute=reader, progress=progress, target=target)
     report = build_report(
         spec,
         data=data,
@@ -136,12 +140,12 @@ def run_reward(spec: RewardSpec, *, run: RunDir, progress: Progress) -> dict[str
         started=started,
     )
     report["loss"] = spec.loss
-    report["notes"] += note_template(tokenizer)
+    report["notes"] += [*note_template(tokenizer), *note_qlora(spec, reader=reader, compute=compute)]
     report.update(fit)
     spread = find_spread(target)
     if spread is not None:
         if states is None:
-            states = read_all(trained, sequences=list_sides(data), compute=compute, progress=progress)
+            states = read_all(trained, sequences=list_sides(data), compute=reader, progress=progress)
         report["uncertainty"] = weigh_uncertainty(trained, spread=spread, states=states)
     write_card(target, report=report, provenance=provenance)
     return report
@@ -154,6 +158,7 @@ def _train(
     tokenizer: Any,
     data: TrainingData,
     compute: Compute,
+    reader: Compute,
     run: RunDir,
     progress: Progress,
     measure: Measure,
@@ -161,13 +166,21 @@ def _train(
 ) -> tuple[dict[str, Any], int | None, Settled]:
     """Train and save into `target`; what `measure` says of the model before its first step, the best step, and the
     settings."""
-    model: Any = create_reward_model(base, tokenizer=tokenizer, compute=compute, seed=spec.seed)
+
+    def load(*, packed: bool, compute: Compute) -> Any:
+        return create_reward_model(base, tokenizer=tokenizer, compute=compute, seed=spec.seed, packed=packed)
+
+    model = load(packed=spec.tuning == "qlora", compute=compute)
     check_positions(model, max_length=spec.max_length)
     if spec.text_weight and is_encoder(model):
         raise ModelError("text_weight: an encoder writes no text")
     if spec.text_weight and not model.config.get_text_config().tie_word_embeddings:
         raise ModelError("text_weight: this model's output layer is not its embedding, and a reward model has no other")
-    untrained = recall(run, name="untrained", make=lambda: measure(model, phase="measuring the untrained model"))
+    untrained = recall(
+        run,
+        name="untrained",
+        make=lambda: measure(find_untrained(model, load=load, reader=reader), phase="measuring the untrained model"),
+    )
     adapters = lora_config(spec)
     if adapters is not None:
         from peft import get_peft_model
@@ -192,7 +205,8 @@ def _train(
     progress.start("saving")
     training.finish()
     if training.ranks.first:
-        save_model(merge_adapters(model), tokenizer=tokenizer, directory=target)
+        whole = merge_adapters(model, load_whole=lambda: load(packed=False, compute=MAIN_MEMORY))
+        save_model(whole, tokenizer=tokenizer, directory=target)
     return untrained, best_step, settled
 
 

@@ -39,6 +39,7 @@ from rewardmodel.train.memory import TrainingError
 from rewardmodel.verifiers.registry import Verifier, parse_verifier, require_sandbox, verify
 from rewardmodel.verifiers.workers import WorkerPool
 
+SCORED_AT_ONCE = {"cpu": 16, "cuda": 64}
 GROUP = "preferee.rewards"
 
 Judge = Callable[[Sequence[Sequence[Message]], Sequence[str]], list[float | None]]
@@ -105,7 +106,13 @@ def open_judge(model_name: str, *, spec: OnlineSpec) -> Judge:
         conversations: list[list[Message]] = [
             [*prompt, {"role": "assistant", "content": text}] for prompt, text in zip(prompts, texts, strict=True)
         ]
-        return score_texts(model, tokenizer=tokenizer, conversations=conversations, compute=compute)
+        return score_texts(
+            model,
+            tokenizer=tokenizer,
+            conversations=conversations,
+            compute=compute,
+            batch_size=SCORED_AT_ONCE[compute.device],
+        )
 
     return score
 

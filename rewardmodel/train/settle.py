@@ -15,6 +15,7 @@ from rewardmodel.compute import Compute
 from rewardmodel.contract import DPOSpec, InputError, RewardSpec
 from rewardmodel.groups import Group
 from rewardmodel.log_probs import MOST_LOGITS, has_plain_head
+from rewardmodel.quantization import count_bytes, count_weights, largest_unpacked
 from rewardmodel.ranks import current_ranks, wants_sharding
 from rewardmodel.reading import can_pack, find_blocks, find_parts, is_classifier
 
@@ -133,7 +134,7 @@ def _settle_compile(
         return spec.compile == "on"
     if sharded:  # not measured
         return False
-    if compute.device != "cuda" or not packed or spec.tuning == "lora":  # adapters have not been measured compiled
+    if compute.device != "cuda" or not packed or spec.tuning != "full":  # adapters have not been measured compiled
         return False
     seconds = count_flops(model, tokens=tokens) / find_peak()
     eager, fast = SHARES[find_parts(model)[0].config.get_text_config().hidden_size < 1024]
@@ -166,7 +167,7 @@ def _fit_tokens(
     if fit < spec.max_length:
         raise InputError(
             f"about {state / 2**30:.1f} GiB for weights and optimizer and {spec.max_length * token / 2**30:.1f} GiB "
-            f"for one response, but {free / 2**30:.1f} GiB are free: use tuning lora, weights_dtype bf16 or "
+            f"for one response, but {free / 2**30:.1f} GiB are free: use tuning lora or qlora, weights_dtype bf16 or "
             "activation_checkpointing, or lower max_length"
         )
     chosen = min(MOST_TOKENS, fit)
@@ -177,8 +178,9 @@ def _fit_tokens(
 def estimate_bytes(model: Any, *, weights: str, checkpointing: bool, compiled: bool) -> tuple[float, float]:
     """(bytes of weights, gradients and optimizer; bytes of activations a token), to within about a third."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
-    state = trained * {"fp32": 16, "mixed": 18, "bf16": 8}[weights] + frozen * (2 if weights == "bf16" else 4)
+    each = 2 if weights == "bf16" else 4
+    frozen = count_bytes(model, each=each) - each * trained
+    state = trained * {"fp32": 16, "mixed": 18, "bf16": 8}[weights] + frozen + largest_unpacked(model, each=each)
     config = find_parts(model)[0].config.get_text_config()
     hidden, inner = config.hidden_size, getattr(config, "intermediate_size", 4 * config.hidden_size)
     wide = 2 if weights == "fp32" else 1  # under autocast the residual stream is float32
@@ -195,7 +197,7 @@ def count_flops(model: Any, *, tokens: float) -> float:
     Embeddings are looked up and the head reads one token a response: neither counts. Attention scores, a few per cent
     at these lengths, do not count either.
     """
-    weights = sum(p.numel() for block in find_blocks(model) for p in block.parameters())
+    weights = sum(count_weights(p) for block in find_blocks(model) for p in block.parameters())
     return 6.0 * weights * tokens
 
 

@@ -49,10 +49,12 @@ from rewardmodel.train.examples import (
     choose_prompts,
     encode_example_splits,
     example_arguments,
+    keep_adapters_exact,
     load_trained_policy,
     read_example_splits,
 )
 from rewardmodel.train.memory import Estimate
+from rewardmodel.train.qlora import MAIN_MEMORY, check_qlora, choose_reader, find_untrained, note_qlora
 
 IGNORED = -100  # the label of a token that is not learned
 
@@ -87,10 +89,12 @@ def run_sft(spec: SFTSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
     progress.start("loading")
     refuse_sharding()
     find_trackers(spec, run=run)
+    check_qlora(spec)
     compute = resolve_compute(spec.device, precision=spec.precision, threads=spec.threads)
     seed_everything(spec.seed)
     splits = read_example_splits(spec, read=read_examples)
     base = resolve_model(spec.model)
+    reader = choose_reader(spec, base=base, compute=compute)
     tokenizer = load_tokenizer(base)
     learn = "assistant" if spec.assistant_only else "all"
     data = encode_example_splits(spec, splits=splits, tokenizer=tokenizer, learn=learn)
@@ -99,8 +103,8 @@ def run_sft(spec: SFTSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
     def measure(model: PreTrainedModel, *, phase: str) -> dict[str, Any]:
         """Log-probabilities and answers of one model, as JSON."""
         prompts = choose_prompts(data, n=spec.report_samples, model=model)
-        log_probs = sum_log_probs(model, rows=data.test.rows, compute=compute, progress=progress, phase=phase)
-        texts = answer_prompts(model, tokenizer=tokenizer, prompts=prompts, compute=compute, progress=progress)
+        log_probs = sum_log_probs(model, rows=data.test.rows, compute=reader, progress=progress, phase=phase)
+        texts = answer_prompts(model, tokenizer=tokenizer, prompts=prompts, compute=reader, progress=progress)
         return {"log_probs": log_probs.tolist(), "prompts": prompts, "texts": texts}
 
     target = run.outputs / "model"
@@ -110,6 +114,7 @@ def run_sft(spec: SFTSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
         tokenizer=tokenizer,
         data=data,
         compute=compute,
+        reader=reader,
         run=run,
         progress=progress,
         measure=measure,
@@ -119,7 +124,7 @@ def run_sft(spec: SFTSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
     if not ranks.first:
         return {}
     gc.collect()  # the trainer's optimizer and model, before another model is loaded
-    after = measure(load_trained_policy(target, tokenizer=tokenizer, compute=compute), phase="evaluating")
+    after = measure(load_trained_policy(target, tokenizer=tokenizer, compute=reader), phase="evaluating")
     report = build_example_report(
         spec,
         data=data,
@@ -133,6 +138,7 @@ def run_sft(spec: SFTSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]
         estimate=estimate,
         started=started,
     )
+    report["notes"] += note_qlora(spec, reader=reader, compute=compute)
     if not any(tokenizer.eos_token_id in _labels(row) for row in data.train.rows):
         report["notes"].append("no row teaches the token that ends a turn; the model may not learn to stop")
     write_card(target, report=report, provenance=provenance)
@@ -146,20 +152,29 @@ def train_on_rows(
     tokenizer: Any,
     data: ExampleData,
     compute: Compute,
+    reader: Compute,
     run: RunDir,
     progress: Progress,
     measure: Measure,
     target: Path,
 ) -> tuple[dict[str, Any], int | None, Estimate]:
     """Train and save into `target`; what `measure` says of the untrained model, the best step, and the memory."""
-    model = load_trained_policy(base, tokenizer=tokenizer, compute=compute)
+
+    def load(*, packed: bool, compute: Compute) -> PreTrainedModel:
+        return load_trained_policy(base, tokenizer=tokenizer, compute=compute, packed=packed)
+
+    model = load(packed=spec.tuning == "qlora", compute=compute)
     check_positions(model, max_length=spec.max_length)
     dataset = build_dataset(spec, rows=data.train.rows)
     if spec.packing == "bfd":
         check_packing(model, rows=data.train.rows)
     longest = max(len(ids) for ids in dataset["input_ids"])
     estimate = announce_memory(spec, model=model, tokens=spec.batch_size * longest, compute=compute, run=run)
-    before = recall(run, name="untrained", make=lambda: measure(model, phase="measuring the untrained model"))
+    before = recall(
+        run,
+        name="untrained",
+        make=lambda: measure(find_untrained(model, load=load, reader=reader), phase="measuring the untrained model"),
+    )
     arguments = example_arguments(spec, run=run, compute=compute, n_rows=len(dataset), data=data)
     held = data.validation.rows if data.validation is not None else []
     trainer = EncodedSFTTrainer(
@@ -177,11 +192,13 @@ def train_on_rows(
         peft_config=lora_config(spec),
         validate=lambda trained: validation_loss(trained, rows=held, compute=compute),
     )
+    keep_adapters_exact(trainer)
     fit(trainer, run=run, progress=progress, patience=spec.early_stopping_patience)
     best_step = None if spec.early_stopping_patience is None else find_best(trainer.state.log_history)
     progress.start("saving")
     if current_ranks().first:
-        save_model(merge_adapters(trainer.model), tokenizer=tokenizer, directory=target)
+        whole = merge_adapters(trainer.model, load_whole=lambda: load(packed=False, compute=MAIN_MEMORY))
+        save_model(whole, tokenizer=tokenizer, directory=target)
     return before, best_step, estimate
 
 

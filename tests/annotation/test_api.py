@@ -7,9 +7,11 @@ from rest_framework.test import APIClient
 
 from annotation.api import urls
 from annotation.domain import runs
+from annotation.domain.collecting import add_model
 from annotation.domain.guidelines import mark_read
 from annotation.domain.projects import publish_guidelines
-from annotation.models import Pipeline, Project, Ranking
+from annotation.domain.snapshots import freeze_snapshot
+from annotation.models import Pipeline, Project, Ranking, Run
 from tests.annotation.factories import make_member, make_project, make_slate, make_user
 
 pytestmark = pytest.mark.django_db
@@ -166,3 +168,29 @@ def test_an_engineer_queues_watches_and_cancels_a_run(project):
     assert client.post(address("api_run_cancel")).json()["state"] == "cancelled"
     assert client.get(address("api_run")).json()["state"] == "cancelled"
     assert client.get(address("api_run").replace("/1/", "/77/")).status_code == 404
+
+
+def test_a_policy_is_trained_against_models_named_as_in_the_registry(project):
+    """Of other methods than these, a reward model is refused with the setting's name; a name that is none, 404."""
+    for _ in range(9):
+        make_slate(project)
+    snapshot = freeze_snapshot(project, format="prompts", shares=(0.5, 0.0, 0.5))
+    for name, kind in (("base", "policy"), ("rm", "reward"), ("gold", "reward")):
+        add_model(project, name=name, kind=kind, location=f"some/{name}")
+    client = client_of(make_member(project, role="engineer").user)
+    asked = {
+        "method": "grpo",
+        "snapshot": snapshot.number,
+        "base_model": "base",
+        "reward_model": "rm",
+        "gold_model": "gold",
+    }
+    answer = client.post(address("api_runs"), asked | {"settings": {"group_size": 4}}, format="json")
+    assert answer.status_code == 201
+    run = Run.objects.get(number=answer.data["number"])
+    assert (run.base_model.name, run.reward_model.name, run.gold_model.name) == ("base", "rm", "gold")
+    refused = client.post(address("api_runs"), asked | {"reward_model": "base"}, format="json")
+    assert (refused.status_code, refused.data["problems"]) == (
+        422, ["reward_model: base is a policy; choose a reward model."],
+    )  # fmt: skip
+    assert client.post(address("api_runs"), asked | {"reward_model": "none"}, format="json").status_code == 404

@@ -79,11 +79,16 @@ def test_agreement_compares_only_pairs_that_both_judged():
 
 
 def test_a_paired_difference_has_its_mean_and_an_interval_around_it():
-    """Differences 1, 1, 1, 3: mean 1.5; every resample lies in [1, 3]; new is higher everywhere."""
+    """Differences 1, 1, 1, 3: mean 1.5; every resample lies in [1, 3]; new is higher everywhere. Of 40 units, half up:
+    1.96 √(0.25 / 40) = 0.155 to either side."""
     result = paired_difference([0, 1, 2, 3], new=[1, 2, 3, 6])
     assert (result["old_mean"], result["new_mean"], result["difference"], result["win_rate"]) == (1.5, 3.0, 1.5, 1.0)
     low, high = result["interval"]
     assert 1 <= low < 1.5 < high <= 3
+    assert (result["win_rate"], result["win_rate_interval"]) == (1, [1, 1])
+    mixed = paired_difference([0] * 40, new=[1] * 20 + [-1] * 20)
+    low, high = mixed["win_rate_interval"]
+    assert (low, mixed["win_rate"], high) == pytest.approx((0.345, 0.5, 0.655), abs=0.03)
     with pytest.raises(ValueError, match="same units"):
         paired_difference([1.0], new=[])
 

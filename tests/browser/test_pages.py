@@ -23,9 +23,11 @@ from annotation.domain.pipelines import advance_waiting, start_pipeline
 from annotation.domain.practice import add_example, answer_example
 from annotation.domain.projects import publish_guidelines
 from annotation.domain.runs import queue_run, run_directory
+from annotation.domain.snapshots import freeze_snapshot
 from annotation.models import Membership, Model, Ranking, Run, Snapshot
+from tests import online
 from tests.annotation.factories import make_member, make_project, make_slate
-from tests.views.conftest import freeze_trainable, rank_next
+from tests.views.conftest import HALVES, freeze_trainable, rank_next
 from tests.views.test_pages import REPORT
 
 OpenPage = Callable[..., Page]
@@ -34,8 +36,9 @@ AXE = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
 COLOURS = {"runOnly": ["color-contrast"]}
 ENGINEER_PAGES = [
     "", "guidelines/", "data/", "snapshots/", "snapshots/1/", "runs/", "runs/1/", "runs/new/?method=dpo",
-    "models/", "models/1/", "pipelines/", "pipelines/1/", "pipelines/new/", "pipelines/new/?template=own",
-    "agreement/", "leaderboard/", "leaderboard/?style=on&join=on",
+    "runs/2/", "runs/new/?method=ppo", "runs/compare/", "runs/compare/?run=1",
+    "models/", "models/1/", "agreement/", "leaderboard/", "leaderboard/?style=on&join=on",
+    "pipelines/", "pipelines/1/", "pipelines/new/", "pipelines/new/?template=own",
     "leaderboard/?model=nonsense", "leaderboard/battles/?first=secret-source-0&second=secret-source-1",
 ]  # fmt: skip
 ADMIN_PAGES = [
@@ -46,7 +49,7 @@ ADMIN_PAGES = [
 
 @pytest.fixture
 def people() -> dict[str, Membership]:
-    """A project with a judgement, a snapshot, a finished run and a model; who is in it, by role."""
+    """A project with a judgement, snapshots, finished runs and models; who is in it, by role."""
     project = make_project(slug="browser", overlap=3)
     for _number in range(3):
         make_slate(project)
@@ -63,6 +66,9 @@ def people() -> dict[str, Membership]:
     publish_guidelines(project, text="Rank by how **correct** the response is.")
     snapshot = freeze_trainable(project)
     finish(queue_run(project, method="reward", settings={}, snapshot=snapshot))
+    prompts = freeze_snapshot(project, format="prompts", split_seed=snapshot.split_seed, shares=HALVES)
+    judge = Model.objects.create(project=project, pk=2, name="judge", kind="reward", location="judge")
+    online.finish(queue_run(project, method="ppo", settings={}, snapshot=prompts, reward_model=judge))
     start_pipeline(project, name="Two", document=two_stages(snapshot))
     Model.objects.create(project=project, pk=1, name="base", kind="policy", location="smollm2-135m-instruct")
     return members
@@ -158,7 +164,7 @@ def use_language(page: Page, language: str) -> None:
 
 
 def test_curves_grow_while_the_run_goes_on(open_page: OpenPage, people: dict[str, Membership]) -> None:
-    snapshot = people["engineer"].project.snapshots.get()
+    snapshot = people["engineer"].project.snapshots.get(format="trl-preference")
     run = queue_run(people["engineer"].project, method="reward", settings={}, snapshot=snapshot)
     page = open_page(people["engineer"].user)
     page.goto(f"/projects/browser/runs/{run.number}/")
@@ -192,6 +198,34 @@ def test_a_pipelines_page_follows_its_stages(open_page: OpenPage, people: dict[s
     expect(page.get_by_role("link", name="pipeline-1-second")).to_be_visible()
     page.locator(".graph a").first.click()
     expect(page.locator(".row-note a")).to_have_text("pipeline 1")
+
+
+def test_the_report_of_a_policy_that_learns_from_its_own_responses_grows_while_it_does(
+    open_page: OpenPage, people: dict[str, Membership]
+) -> None:
+    """And a table that was scrolled stays where it is until there is a new sample."""
+    project = people["engineer"].project
+    judge, prompts = project.models.get(name="judge"), project.snapshots.get(format="prompts")
+    run = queue_run(project, method="rloo", settings={}, snapshot=prompts, reward_model=judge)
+    page = open_page(people["engineer"].user, viewport={"width": 390, "height": 844})
+    page.goto(f"/projects/browser/runs/{run.number}/")
+    live = page.locator("#run-live")
+    expect(live).to_contain_text("The first numbers come after the first step")
+    later = timezone.now() + timedelta(minutes=5)
+    Run.objects.filter(pk=run.pk).update(state="running", deadline=later, status={"warnings": ["KL is far."]})
+    online.add_rows(run, range(1, 3), critic=False)
+    online.add_samples(run, 0, 1)
+    expect(live.locator(".curve-title").first).to_contain_text("0.2 · step 2")
+    expect(live.locator(".notice")).to_have_text("KL is far.")
+    expect(page.locator("#run-samples")).to_contain_text("Answer 1 <i>at</i> 1.")
+    page.locator("#run-samples .scroller").evaluate("(one) => { one.scrollLeft = 100; }")
+    online.add_rows(run, range(3, 5), critic=False)
+    expect(live.locator(".curve-title").first).to_contain_text("0.4 · step 4")
+    page.wait_for_timeout(5500)
+    assert page.locator("#run-samples .scroller").evaluate("(one) => one.scrollLeft") == 100
+    online.finish(run)
+    expect(page.locator(".figure.huge")).to_have_text("1.750")
+    expect(page.locator("#run-samples")).to_contain_text("after step 40")
 
 
 def test_a_phone_needs_no_sideways_scrolling_and_shows_the_section(

@@ -207,7 +207,7 @@ def test_a_stopped_ratings_run_goes_on_to_the_same_model(
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
-        ({"loss": "ratings", "tuning": "head"}, "loss: ratings trains with tuning lora or full"),
+        ({"loss": "ratings", "tuning": "head"}, "loss: ratings trains with tuning lora, qlora or full"),
         ({"loss": "ratings", "label_smoothing": 0.1}, "label_smoothing: loss ratings has no pairs"),
         ({"loss": "ratings", "laplace": "on"}, "laplace: is for losses of comparisons"),
         ({"loss": "ratings", "attribute_weights": {"a": "b"}}, r"attribute_weights\.a: expected a finite number"),

@@ -13,7 +13,7 @@ from annotation.domain.judgement import Judgement
 from annotation.domain.messages import ask
 from annotation.domain.pipelines import start_pipeline
 from annotation.domain.practice import add_example
-from annotation.models import Pipeline, PracticeExample, SlateMessage
+from annotation.models import Pipeline, PracticeExample, Run, SlateMessage
 from annotation.rules import ACTIONS
 from annotation.urls import project_patterns, urlpatterns
 from tests.views.conftest import ROLES, World
@@ -67,8 +67,11 @@ ROWS = {
     "snapshot_file": Row({"get": "export"}, part="name"),
     "run_list": Row({"get": "train"}),
     "run_new": Row({"get": "train", "post": "train"}),
+    "run_compare": Row({"get": "train"}),
     "run_detail": Row({"get": "train"}, part="number"),
     "run_state": Row({"get": "train"}, part="number"),
+    "run_live": Row({"get": "train"}, part="number"),
+    "run_samples": Row({"get": "train"}, part="number"),
     "run_metrics": Row({"get": "train"}, part="number"),
     "run_cancel": Row({"post": "train"}, part="number"),
     "run_register": Row({"post": "train"}, part="number"),
@@ -117,6 +120,11 @@ def example_of(world: World) -> PracticeExample:
     )
 
 
+def online_run_of(world: World) -> Run:
+    """A run whose policy learns from its own responses."""
+    return Run.objects.get_or_create(project=world.project, number=2, method="ppo", spec={})[0]
+
+
 def address(world: World, route: str, **wrong: object) -> str:
     kwargs: dict[str, object] = {"slug": world.project.slug}
     if route in ("ranking_amend", "practice_add"):
@@ -133,6 +141,8 @@ def address(world: World, route: str, **wrong: object) -> str:
         kwargs["number"] = world.snapshot.number
     elif ROWS[route].part == "number" and route.startswith("pipeline_"):
         kwargs["number"] = pipeline_of(world).number
+    elif route in ("run_live", "run_samples"):
+        kwargs["number"] = online_run_of(world).number
     elif ROWS[route].part == "number":
         kwargs["number"] = world.run.number
     if route == "snapshot_file":

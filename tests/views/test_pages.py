@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from annotation.domain.runs import run_directory
 from annotation.domain.snapshots import freeze_snapshot, snapshot_directory
+from annotation.forms.runs import RunForm
 from annotation.models import (
     Membership,
     Model,
@@ -245,6 +246,21 @@ def test_starting_a_run_queues_what_was_filled_in(world: World) -> None:
         world.snapshot,
         {"tuning": "lora", "beta": 0.3, "max_steps": 5},
     )
+
+
+@pytest.mark.parametrize(
+    ("method", "tunings"),
+    [
+        ("reward", ["lora", "qlora", "full", "head"]),
+        ("sft", ["lora", "qlora", "full"]),
+        ("dpo", ["lora", "qlora", "full"]),
+        ("kto", ["lora", "qlora", "full"]),
+        ("rejection", ["lora", "full"]),
+    ],
+)
+def test_the_start_form_offers_the_tunings_of_its_method(world: World, method: str, tunings: list[str]) -> None:
+    form: Any = RunForm(method=method, project=world.project)
+    assert [value for value, _ in form.fields["tuning"].choices] == tunings
 
 
 def test_the_start_form_is_filled_from_the_address(world: World) -> None:
