@@ -7,7 +7,7 @@ The questions are those of rejection.py. SFT imitates some right answers, RFT le
 model from right answers before wrong ones, DPO from RFT's attempts that passed before those that did not, and the last
 stage answers the held-out questions again. The spec is written to DIR/pipeline.yaml and carried out by the command
 line; started again with the same DIR it goes on where it was. Ends with its exit code: 5 where a gate does not hold.
---quick: few questions and steps, a quarter of an hour on two cores.
+--quick: few questions and steps, for a CPU.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rewardmodel.documents import write_document
 from rewardmodel.rundir import write_json_lines, write_text
 
 FULL = {"train": 600, "test": 200, "references": 200}
-QUICK = {"train": 24, "test": 16, "references": 24}
+QUICK = {"train": 12, "test": 8, "references": 12}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,9 +67,10 @@ def make_pair(row: dict[str, Any], *, seed: str) -> dict[str, Any]:
 
 def build_spec(model: str, *, data: Path, quick: bool) -> dict[str, Any]:
     """The pipeline. Its gates let pass what is not clearly worse than before."""
-    common = {"batch_size": 8, "max_length": 128, "tensorboard": False, **({"max_steps": 6} if quick else {})}
-    drawn = {"response_tokens": 24, "temperature": 0.7, "test_samples": 4, "pass_k": 4}
-    rounds = {"rounds": 1, "samples": 4, "max_samples": 8} if quick else {"rounds": 2, "samples": 8, "max_samples": 16}
+    few = {"max_steps": 3, "batch_size": 4} if quick else {"batch_size": 8}
+    common = {"max_length": 128, "tensorboard": False, **few}
+    drawn = {"response_tokens": 16, "temperature": 0.7, "test_samples": 4, "pass_k": 4}
+    rounds = {"rounds": 1, "samples": 4, "max_samples": 4} if quick else {"rounds": 2, "samples": 8, "max_samples": 16}
     pairs = {"train": "@rft/pairs.jsonl", "test": str(data / "pairs" / "test.jsonl")}
     questions = str(data / "questions")
     no_worse = {"metric": "pass@1", "judge_by": "part-of-interval"}
