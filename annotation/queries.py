@@ -201,6 +201,17 @@ def responses_are_coming(project: Project) -> bool:
     return project.runs.filter(method=Run.Method.GENERATE, state__in=waiting).exists()
 
 
+def advice_runs(project: Project) -> QuerySet[Run]:
+    """The project's requests for advice, newest first."""
+    runs = project.runs.filter(method=Run.Method.ADVISE).order_by("-number")
+    return runs.select_related("project", "base_model", "created_by")
+
+
+def given_advice(project: Project) -> QuerySet[Run]:
+    """The requests that were answered, newest first: each report holds an advice."""
+    return advice_runs(project).filter(state=Run.State.SUCCEEDED, report__isnull=False)
+
+
 def project_overview(project: Project) -> dict[str, Any]:
     """The project page's numbers. Comparisons and agreement are over the newest rankings (`OVERVIEW_RANKINGS`)."""
     rankings = Ranking.objects.filter(slate__project=project, superseded_by__isnull=True)
@@ -259,7 +270,7 @@ def pipeline_rows(project: Project) -> QuerySet[Pipeline]:
 
 
 def prompt_detail(project: Project, pk: int) -> dict[str, Any]:
-    """A prompt with its responses (sources, scores) and current rankings. Raises Prompt.DoesNotExist."""
+    """A prompt with its responses (sources, scores, verdicts) and current rankings. Raises Prompt.DoesNotExist."""
     prompt = project.prompts.get(pk=pk)
     scores = Prefetch("scores", queryset=Score.objects.select_related("model").order_by("model_id"))
     rankings = (
@@ -270,7 +281,7 @@ def prompt_detail(project: Project, pk: int) -> dict[str, Any]:
     )
     return {
         "prompt": prompt,
-        "responses": list(prompt.responses.select_related("model", "run").prefetch_related(scores)),
+        "responses": list(prompt.responses.select_related("model", "run", "verdict__run").prefetch_related(scores)),
         "rankings": list(rankings),
     }
 

@@ -56,6 +56,7 @@ SECRET_VARIABLES = ("DATABASE_URL", "SECRET_KEY", "TEST_POSTGRES_URL")
 OUTSIDE = ("snapshot", "model")
 """Heads of references that stand for what a project has, beside the stages of a pipeline."""
 PR_SET_PDEATHSIG = 1
+UNSAFE_CODE = "--unsafe-without-sandbox"
 EXIT_BUSY = 3
 """Exit code of `rewardmodel run` where another process holds the directory."""
 _TRAINING_FIELDS = (
@@ -118,6 +119,8 @@ PERSON_FIELDS = {
     "check": ("test_prompts", "test_samples", "pass_k", "response_tokens", "temperature", "top_p", "seed"),
     "generate": ("n", "max_new_tokens", "temperature", "top_p", "seed"),
     "score": ("batch_size",),
+    "advise": ("trial_prompts", "max_new_tokens"),
+    "verify": (),
 }
 """The settings a person sees in the form; the rest keep their documented defaults."""
 MORE_FIELDS = {
@@ -139,6 +142,7 @@ MORE_FIELDS = {
     "rloo": ("clip", "normalize_advantages", *_MORE_ONLINE_FIELDS),
     "grpo": ("clip", "scale_advantages", "loss_mean", *_MORE_ONLINE_FIELDS),
     "online-dpo": _MORE_ONLINE_FIELDS,
+    "advise": ("some", "few", "many", "checkable", "fooled", "preferences", "seed"),
 }
 """Settings that the form keeps folded, because few runs need them."""
 
@@ -211,7 +215,16 @@ def read_facts(path: Path) -> Facts:
         report = directory.read_report()
     except RunDirError:
         report = None
-    return Facts(state=status["state"], status=status, report=report, error=status["error"] or "")
+    return Facts(state=status["state"], status=_storable(status), report=_storable(report), error=status["error"] or "")
+
+
+def _storable(value: Any) -> Any:
+    """The value without NUL, which models may write and PostgreSQL does not store."""
+    if isinstance(value, str):
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    if isinstance(value, dict):
+        return {_storable(name): _storable(item) for name, item in value.items()}
+    return [_storable(item) for item in value] if isinstance(value, list) else value
 
 
 def read_metrics(path: Path, *, after_line: int = 0) -> list[dict[str, Any]]:
@@ -239,8 +252,10 @@ def request_cancel(path: Path) -> None:
     RunDir(path).request_cancel()
 
 
-def start_process(path: Path, *, data_dir: Path) -> subprocess.Popen[bytes]:
+def start_process(path: Path, *, data_dir: Path, unsafe_code: bool = False) -> subprocess.Popen[bytes]:
     """Start the run in a process of its own, without the web's secrets; its output goes to log.txt.
+
+    unsafe_code: whether model-written code may run where nothing isolates it.
 
     The process dies with the worker that started it, so that a run is never worked on twice.
     """
@@ -248,7 +263,7 @@ def start_process(path: Path, *, data_dir: Path) -> subprocess.Popen[bytes]:
     environment |= {"DATA_DIR": str(data_dir), "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONUNBUFFERED": "1"}
     with open(path / "log.txt", "ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "rewardmodel", "run", str(path)],
+            [sys.executable, "-m", "rewardmodel", "run", str(path), *([UNSAFE_CODE] if unsafe_code else [])],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

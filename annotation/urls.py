@@ -7,6 +7,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from django.views.i18n import set_language
 
 from annotation.views import (
+    advice,
     agreement,
     data,
     history,
@@ -23,6 +24,7 @@ from annotation.views import (
     runs,
     settings,
     snapshots,
+    verdicts,
 )
 
 project_patterns: list[URLPattern | URLResolver] = [
@@ -60,6 +62,7 @@ project_patterns: list[URLPattern | URLResolver] = [
     path("leaderboard/battles/", leaderboard.leaderboard_battles, name="leaderboard_battles"),
     path("data/", data.prompt_list, name="prompt_list"),
     path("data/<int:pk>/", data.prompt_detail, name="prompt_detail"),
+    path("conflicts/", verdicts.conflict_list, name="conflict_list"),
     path("snapshots/", snapshots.snapshot_list, name="snapshot_list"),
     path("snapshots/<int:number>/", snapshots.snapshot_detail, name="snapshot_detail"),
     path("snapshots/<int:number>/files/<path:name>", snapshots.snapshot_file, name="snapshot_file"),
@@ -79,6 +82,7 @@ project_patterns: list[URLPattern | URLResolver] = [
     path("pipelines/<int:number>/state/", pipelines.pipeline_state, name="pipeline_state"),
     path("pipelines/<int:number>/cancel/", pipelines.pipeline_cancel, name="pipeline_cancel"),
     path("pipelines/<int:number>/resume/", pipelines.pipeline_resume, name="pipeline_resume"),
+    path("advice/", advice.advice, name="advice"),
     path("models/", models.model_list, name="model_list"),
     path("models/<int:pk>/", models.model_detail, name="model_detail"),
 ]

@@ -4,8 +4,8 @@
 
 Prints one line a program of tests/escape_corpus.py; the time of a check where no sandbox waits (cold: one is started,
 runs an empty program and ends) and where they are started ahead (amortised over 300 checks by two threads); and, with
---mbpp, how many references {reference, tests, setup} pass their own tests. With --check it exits with 1 where a program
-got out or a goal is missed.
+--mbpp, how many references {reference, tests, setup} pass their own tests (mutants.py: how many broken ones do). With
+--check it exits with 1 where a program got out or a goal is missed.
 """
 
 from __future__ import annotations

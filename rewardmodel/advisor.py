@@ -13,7 +13,7 @@ What is known of the data comes from `evidence`; here is no file, no model and n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from rewardmodel.contract import SpecError, name_nearest
@@ -141,50 +141,78 @@ class Thresholds:
 
 
 @dataclass(frozen=True)
+class Sentence:
+    """Words with places for figures, %(name)s each, so that whoever shows them can translate the words."""
+
+    text: str
+    values: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.text % self.values
+
+
+def say(text: str, **figures: int | str) -> Sentence:
+    """The sentence with whole numbers in groups of three digits."""
+    return Sentence(text, {name: _show(figure) for name, figure in figures.items()})
+
+
+def _show(figure: int | str) -> str:
+    return f"{figure:,}" if isinstance(figure, int) else figure
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+@dataclass(frozen=True)
 class Answer:
     """yes or no, why, whether the evidence leaves no doubt, and what would settle or change it."""
 
     yes: bool
-    because: str
+    because: tuple[Sentence, ...]
     certain: bool = True
-    change: str = ""
+    change: Sentence | None = None
 
 
 @dataclass(frozen=True)
 class Question:
-    """A node of the tree: where yes and no lead, to another node or to a method."""
+    """A node of the tree: where yes and no lead, to another node or to a method; `turns` says where yes begins."""
 
     text: str
     yes: str
     no: str
     ask: Callable[[Evidence, Thresholds], Answer]
+    turns: Callable[[Thresholds], Sentence]
 
 
 def ask_labels(evidence: Evidence, limits: Thresholds) -> Answer:
     """Whether there are right answers."""
-    found = f"{evidence.labelled:,} of {evidence.prompts:,} prompts have a right answer that can be used"
+    found = [
+        say(
+            "%(labelled)s of %(prompts)s prompts have a right answer that can be used",
+            labelled=evidence.labelled,
+            prompts=evidence.prompts,
+        )
+    ]
     if evidence.unusable:
-        found += f" ({evidence.unusable:,} more are empty, said twice or refused by their own verifier)"
+        found.append(
+            say("%(n)s more are empty, said twice or refused by their own verifier", n=evidence.unusable),
+        )
     missing = limits.some - evidence.labelled
-    change = "" if missing <= 0 else f"{missing:,} more rows with right answers would count as labels"
-    return Answer(evidence.labelled >= limits.some, found, change=change)
+    change = None if missing <= 0 else say("%(n)s more rows with right answers would count as labels", n=missing)
+    return Answer(evidence.labelled >= limits.some, tuple(found), change=change)
 
 
 def ask_checkable(evidence: Evidence, limits: Thresholds) -> Answer:
     """Whether a program can tell right answers from wrong ones, as far as verifiers are there and were tried."""
     checked, references, strangers = evidence.checked, evidence.references, evidence.strangers
     if not checked.total:
-        return Answer(False, "there are no prompts", certain=False, change="prompts with verifiers")
-    found = [f"{checked.count:,} of {checked.total:,} prompts carry a verifier"]
+        return Answer(False, (say("there are no prompts"),), certain=False, change=say("prompts with verifiers"))
     shares = [(checked.value, checked.value, limits.checkable, 1)]
     if references.total:
-        found.append(f"their verifiers accept {references.count:,} of {references.total:,} right answers")
-        low, high = references.interval
-        shares.append((low, high, limits.checkable, 1))
+        shares.append((*references.interval, limits.checkable, 1))
     if strangers.total:
-        found.append(f"and {strangers.count:,} of {strangers.total:,} answers to other prompts")
-        low, high = strangers.interval
-        shares.append((low, high, limits.fooled, -1))
+        shares.append((*strangers.interval, limits.fooled, -1))
     yes = (
         checked.value >= limits.checkable
         and (not references.total or references.value >= limits.checkable)
@@ -193,51 +221,119 @@ def ask_checkable(evidence: Evidence, limits: Thresholds) -> Answer:
     sure = all(low >= limit or high < limit if sign > 0 else high <= limit or low > limit
                for low, high, limit, sign in shares)  # fmt: skip
     if yes and not references.total:
-        return Answer(True, ", ".join(found), certain=False, change="right answers to try the verifiers on")
-    change = "" if sure else "more right answers to try the verifiers on"
+        return Answer(
+            True, _count_checked(evidence), certain=False, change=say("right answers to try the verifiers on")
+        )
+    change = None if sure else say("more right answers to try the verifiers on")
     if not yes:
-        change = "a verifier for more of the prompts, or one that tells right from wrong more often"
-    return Answer(yes, ", ".join(found), certain=sure, change=change)
+        change = say("a verifier for more of the prompts, or one that tells right from wrong more often")
+    return Answer(yes, _count_checked(evidence), certain=sure, change=change)
+
+
+def _count_checked(evidence: Evidence) -> tuple[Sentence, ...]:
+    checked, references, strangers = evidence.checked, evidence.references, evidence.strangers
+    found = [say("%(n)s of %(total)s prompts carry a verifier", n=checked.count, total=checked.total)]
+    if references.total:
+        found.append(
+            say("verifiers accept %(n)s of %(total)s right answers", n=references.count, total=references.total)
+        )
+    if strangers.total:
+        found.append(
+            say("they accept %(n)s of %(total)s answers to other prompts", n=strangers.count, total=strangers.total)
+        )
+    return tuple(found)
 
 
 def ask_plenty(evidence: Evidence, limits: Thresholds) -> Answer:
     """Whether there are enough right answers to imitate, whatever the task."""
     yes = evidence.labelled > limits.many
-    found = f"{evidence.labelled:,} labelled rows, where more than {limits.many:,} are plenty"
+    found = say("%(n)s labelled rows, where more than %(many)s are plenty", n=evidence.labelled, many=limits.many)
     missing = limits.many + 1 - evidence.labelled
-    return Answer(yes, found, change="" if yes else f"{missing:,} more labelled rows, and SFT needs no other reason")
+    change = None if yes else say("%(n)s more labelled rows, and SFT needs no other reason", n=missing)
+    return Answer(yes, (found,), change=change)
 
 
 def ask_reasoning(evidence: Evidence, limits: Thresholds) -> Answer:
     """Whether the model is right more often when it thinks aloud, as a trial showed."""
     trial = evidence.trial
     if trial is None:
-        said = "not measured, and taken for no"
-        return Answer(False, said, certain=False, change="a trial with a model (--model) on prompts with verifiers")
+        wanted = say("a trial of thinking aloud with a model, on prompts with verifiers")
+        return Answer(False, (say("not measured, and taken for no"),), certain=False, change=wanted)
     low, high = trial.interval
-    found = (
-        f"on {trial.prompts:,} prompts {trial.aloud:,} were right thinking aloud and {trial.direct:,} directly: "
-        f"{trial.gain:+.1%} [{low:+.1%}, {high:+.1%}]"
+    found = say(
+        "on %(prompts)s prompts %(aloud)s were right thinking aloud and %(direct)s directly: %(gain)s "
+        "(%(low)s to %(high)s)",
+        prompts=trial.prompts,
+        aloud=trial.aloud,
+        direct=trial.direct,
+        gain=f"{100 * trial.gain:+.1f} %",
+        low=f"{100 * low:+.1f} %",
+        high=f"{100 * high:+.1f} %",
     )
     sure = low > 0 or high <= 0
-    return Answer(trial.gain > 0, found, certain=sure, change="" if sure else "a trial on more prompts")
+    change = None if sure else say("a trial on more prompts")
+    if not trial.direct and not trial.aloud:
+        change = say("a trial with a model that is right now and then, or with longer answers")
+    return Answer(trial.gain > 0, (found,), certain=sure, change=change)
 
 
 def ask_worked(evidence: Evidence, limits: Thresholds) -> Answer:
     """Whether there is enough shown reasoning to imitate."""
-    found = f"{evidence.worked:,} labelled rows show their reasoning, where {limits.few:,} are enough to imitate"
+    found = say(
+        "%(n)s labelled rows show their reasoning, where %(few)s are enough to imitate",
+        n=evidence.worked,
+        few=limits.few,
+    )
     yes = evidence.worked >= limits.few
-    missing = limits.few - evidence.worked
-    return Answer(yes, found, change="" if yes else f"{missing:,} more rows that show how the answer is found")
+    change = None if yes else say("%(n)s more rows that show how the answer is found", n=limits.few - evidence.worked)
+    return Answer(yes, (found,), change=change)
+
+
+def turn_checkable(limits: Thresholds) -> Sentence:
+    """Where a program counts as able to check."""
+    return say(
+        "yes where %(checkable)s of the prompts carry a verifier, verifiers accept %(checkable)s of the right answers, "
+        "and at most %(fooled)s of answers to other prompts",
+        checkable=_percent(limits.checkable),
+        fooled=_percent(limits.fooled),
+    )
 
 
 TREE: dict[str, Question] = {
-    "labels": Question("Are there right answers?", yes="plenty", no="unlabelled", ask=ask_labels),
-    "unlabelled": Question("Can a program check the answers?", yes="rft", no="rlhf", ask=ask_checkable),
-    "plenty": Question("Are there more than enough of them?", yes="sft", no="reasoning", ask=ask_plenty),
-    "reasoning": Question("Does thinking aloud help?", yes="worked", no="sft", ask=ask_reasoning),
-    "worked": Question("Is there enough reasoning to imitate?", yes="sft", no="checkable", ask=ask_worked),
-    "checkable": Question("Can a program check the answers?", yes="rft", no="sft", ask=ask_checkable),
+    "labels": Question(
+        "Are there right answers?",
+        yes="plenty",
+        no="unlabelled",
+        ask=ask_labels,
+        turns=lambda limits: say("yes from %(some)s rows on", some=limits.some),
+    ),
+    "unlabelled": Question(
+        "Can a program check the answers?", yes="rft", no="rlhf", ask=ask_checkable, turns=turn_checkable
+    ),
+    "plenty": Question(
+        "Are there more than enough of them?",
+        yes="sft",
+        no="reasoning",
+        ask=ask_plenty,
+        turns=lambda limits: say("yes above %(many)s rows", many=limits.many),
+    ),
+    "reasoning": Question(
+        "Does thinking aloud help?",
+        yes="worked",
+        no="sft",
+        ask=ask_reasoning,
+        turns=lambda limits: say("yes where a model is right more often when it thinks aloud"),
+    ),
+    "worked": Question(
+        "Is there enough reasoning to imitate?",
+        yes="sft",
+        no="checkable",
+        ask=ask_worked,
+        turns=lambda limits: say("yes from %(few)s rows on that show it", few=limits.few),
+    ),
+    "checkable": Question(
+        "Can a program check the answers?", yes="rft", no="sft", ask=ask_checkable, turns=turn_checkable
+    ),
 }
 ROOT = "labels"
 
@@ -249,9 +345,14 @@ class Step:
     node: str
     question: str
     answer: str
-    because: str
+    because: tuple[Sentence, ...]
     certain: bool
-    change: str
+    change: Sentence | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON, with its sentences in words."""
+        because = "; ".join(map(str, self.because))
+        return {**vars(self), "because": because, "change": str(self.change or "")}
 
 
 @dataclass(frozen=True)
@@ -261,7 +362,7 @@ class Advice:
     method: str
     path: tuple[Step, ...]
     following: tuple[str, ...]
-    notes: tuple[str, ...]
+    notes: tuple[Sentence, ...]
     evidence: Evidence
     thresholds: Thresholds
 
@@ -279,9 +380,9 @@ class Advice:
         return {
             "method": self.method,
             "certain": self.certain,
-            "path": [asdict(step) for step in self.path],
+            "path": [step.to_dict() for step in self.path],
             "following": list(self.following),
-            "notes": list(self.notes),
+            "notes": [str(note) for note in self.notes],
             "evidence": evidence,
             "thresholds": asdict(self.thresholds),
         }
@@ -314,20 +415,63 @@ def follow(method: str, *, evidence: Evidence, limits: Thresholds) -> tuple[str,
     return tuple(later)
 
 
-def remark(method: str, *, evidence: Evidence, limits: Thresholds) -> tuple[str, ...]:
+def remark(method: str, *, evidence: Evidence, limits: Thresholds) -> tuple[Sentence, ...]:
     """What stands in the way of the method, or speaks about its data."""
     notes = []
     if method == "rlhf" and evidence.preferences < limits.preferences:
         notes.append(
-            f"There are {evidence.preferences:,} comparisons; a reward model needs {limits.preferences:,} or more. "
-            "Have people rank responses first."
+            say(
+                "There are %(n)s comparisons; a reward model needs %(preferences)s or more. "
+                "Have people rank responses first.",
+                n=evidence.preferences,
+                preferences=limits.preferences,
+            )
         )
     if method == "rlhf" and evidence.agreement.total:
         share, (low, high) = evidence.agreement, evidence.agreement.interval
         notes.append(
-            f"People agree on {share.count:,} of {share.total:,} pairs judged more than once "
-            f"({share.value:.0%}, {low:.0%} to {high:.0%}); no reward model can agree with them more often."
+            say(
+                "People agree on %(n)s of %(total)s pairs judged more than once (%(share)s, %(low)s to %(high)s); "
+                "no reward model can agree with them more often.",
+                n=share.count,
+                total=share.total,
+                share=_percent(share.value),
+                low=_percent(low),
+                high=_percent(high),
+            )
         )
     if method == "sft" and evidence.labelled < limits.few:
-        notes.append(f"{evidence.labelled:,} rows teach a form at most; more right answers would help first.")
+        notes.append(
+            say("%(n)s rows teach a form at most; more right answers would help first.", n=evidence.labelled),
+        )
     return tuple(notes)
+
+
+def draw(advice: Advice) -> dict[str, Any]:
+    """What a page needs to draw the advice without knowing the tree, as JSON: the whole tree with the way marked, the
+    notes, and the three methods. Sentences stand as {text, values}, for who translates them."""
+    steps = {step.node: step for step in advice.path}
+    return {
+        "tree": _draw_node(ROOT, steps=steps, limits=advice.thresholds),
+        "notes": [asdict(note) for note in advice.notes],
+        "comparison": [dict(row) for row in COMPARISON],
+    }
+
+
+def _draw_node(node: str, *, steps: Mapping[str, Step], limits: Thresholds) -> dict[str, Any]:
+    """A question with its two branches; one that was not asked has no answer."""
+    question, step = TREE[node], steps.get(node)
+    branches = []
+    for answer, end in (("yes", question.yes), ("no", question.no)):
+        below = {"node": _draw_node(end, steps=steps, limits=limits)} if end in TREE else {"method": end}
+        branches.append({"answer": answer, "taken": step is not None and step.answer == answer, **below})
+    return {
+        "name": node,
+        "question": question.text,
+        "turns": asdict(question.turns(limits)),
+        "answer": step.answer if step else None,
+        "because": [asdict(sentence) for sentence in step.because] if step else [],
+        "certain": step.certain if step else None,
+        "change": asdict(step.change) if step and step.change else None,
+        "branches": branches,
+    }

@@ -15,13 +15,14 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from rewardmodel.contract import (
     EMBEDDED_MODEL,
+    AdviseSpec,
     GenerateSpec,
     InputError,
     Spec,
@@ -63,16 +64,19 @@ def build_parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train (or run any other spec) in a new run directory")
     train.add_argument("spec", type=Path, help="YAML or JSON file")
     train.add_argument("--run-dir", type=Path, help="default: runs/METHOD-TIME")
+    _add_unsafe(train)
     train.set_defaults(command=_train)
 
     run = commands.add_parser("run", help="run or resume the spec.json in a run directory")
     run.add_argument("run_dir", type=Path)
+    _add_unsafe(run)
     run.set_defaults(command=_run)
 
     pipeline = commands.add_parser("pipeline", help="stages that take each other's models, with gates between them")
     pipeline.add_argument("spec", type=Path, help="YAML or JSON file")
     pipeline.add_argument("--dir", type=Path, required=True, help="a new directory, or one to go on in")
     pipeline.add_argument("--json", action="store_true", help="one JSON object on the last line")
+    _add_unsafe(pipeline)
     pipeline.set_defaults(command=_pipeline)
 
     _add_evaluate(commands)
@@ -153,11 +157,15 @@ def _add_verify(commands: Any) -> None:
         "--allow-python", action="append", default=[], metavar="NAME[=MODULE:FUNCTION]",
         help="a verifier of kind python that rows may name: an installed one, or this function; may be repeated",
     )  # fmt: skip
-    verify.add_argument(
-        "--unsafe-without-sandbox", action="store_true",
-        help="run model-written code where nothing isolates it: it can read, write and send what you can",
-    )  # fmt: skip
+    _add_unsafe(verify)
     verify.set_defaults(command=_verify)
+
+
+def _add_unsafe(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--unsafe-without-sandbox", action="store_true",
+        help="run model-written code even where nothing isolates it: it can read, write and send what you can",
+    )  # fmt: skip
 
 
 def _add_advise(commands: Any) -> None:
@@ -166,6 +174,9 @@ def _add_advise(commands: Any) -> None:
     advise.add_argument("--model", metavar="MODEL", help="try whether thinking aloud helps this policy")
     advise.add_argument("--trial-prompts", type=int, default=64, metavar="N", help="prompts of that trial")
     advise.add_argument("--max-new-tokens", type=int, default=256, help="longest answer of that trial")
+    advise.add_argument(
+        "--threshold", action="append", default=[], metavar="NAME=NUMBER", help="where an answer turns; may be repeated"
+    )
     advise.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     advise.add_argument("--threads", type=int, help="CPU threads of torch")
     advise.add_argument("--seed", type=int, default=0, help="of the draw of rows that verifiers are tried on")
@@ -217,19 +228,20 @@ def _train(arguments: argparse.Namespace) -> int:
     directory = arguments.run_dir or Path("runs") / f"{spec.method}-{time.strftime('%Y%m%d-%H%M%S')}"
     with joined_ranks() as ranks:
         path = ranks.from_first(lambda: RunDir(directory).create(spec_to_dict(spec)).path)
-        return _run_in(RunDir(path) if ranks.first else ObservedRun(path))
+        run = RunDir(path) if ranks.first else ObservedRun(path)
+        return _run_in(run, unsafe_code=arguments.unsafe_without_sandbox)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     with joined_ranks() as ranks:
         run = RunDir(arguments.run_dir) if ranks.first else ObservedRun(arguments.run_dir)
         run.read_spec()
-        return _run_in(run)
+        return _run_in(run, unsafe_code=arguments.unsafe_without_sandbox)
 
 
-def _run_in(run: RunDir) -> int:
+def _run_in(run: RunDir, *, unsafe_code: bool) -> int:
     with _cancelled_by_signals(run):
-        outcome = run_job(run)
+        outcome = run_job(run, unsafe_code=unsafe_code)
     if isinstance(run, ObservedRun):
         return EXIT_CODES[outcome]
     status = run.read_status()
@@ -254,7 +266,7 @@ def _pipeline(arguments: argparse.Namespace) -> int:
     def carry_out(run: RunDir) -> str:
         print(f"rewardmodel: {run.path.name}", file=sys.stderr)
         with _cancelled_by_signals(run):
-            return run_in_process(run)
+            return run_in_process(run, unsafe_code=arguments.unsafe_without_sandbox)
 
     told = run_pipeline(pipeline, directory=arguments.dir, base=Path.cwd(), carry_out=carry_out)
     print(json.dumps(told, ensure_ascii=False) if arguments.json else render_state(told))
@@ -499,7 +511,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         raise InputError(f"--workers: must be at least 1, got {arguments.workers}")
     from rewardmodel.progress import Progress
     from rewardmodel.verifiers.functions import allow_functions
-    from rewardmodel.verifiers.registry import Permissions
+    from rewardmodel.verifiers.registry import Permissions, require_sandbox
     from rewardmodel.verifiers.rows import read_items, summarize_verdicts, verify_items
 
     permissions = Permissions(
@@ -515,7 +527,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         rows = [{**item.row, "verdict": asdict(verdict)} for item, verdict in zip(items, verdicts, strict=True)]
         write_json_lines(arguments.out, rows)
     figures = summarize_verdicts(items, verdicts=verdicts, seconds=time.perf_counter() - started)
-    if arguments.unsafe_without_sandbox:
+    if not require_sandbox((item.verifier for item in items), unsafe=permissions.unsafe_code):
         figures["isolated"] = False
         print("rewardmodel: code was run without isolation", file=sys.stderr)
     if arguments.json:
@@ -529,28 +541,26 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _advise(arguments: argparse.Namespace) -> int:
-    if arguments.trial_prompts < 2:
-        raise InputError(f"--trial-prompts: must be at least 2, got {arguments.trial_prompts}")
-    from rewardmodel.advisor import advise
-    from rewardmodel.evidence import collect_evidence, read_project, render_advice, try_thinking_aloud
+    from rewardmodel.advisor import Thresholds
+    from rewardmodel.evidence import advise_on, read_project, render_advice
     from rewardmodel.progress import Progress
 
-    rows = read_project(arguments.data)
-    trial = None
+    spec = AdviseSpec(
+        data=str(arguments.data[0]),
+        **{name: getattr(arguments, name) for name in ("model", "trial_prompts", "max_new_tokens", "seed")},
+        device=arguments.device,
+        threads=arguments.threads,
+        **asdict(Thresholds.parse(dict(map(_read_threshold, arguments.threshold)))),
+    )
     with Progress() as progress:
-        evidence = collect_evidence(rows, seed=arguments.seed, progress=progress)
-        if arguments.model:
-            spec = GenerateSpec(
-                prompts=str(arguments.data[0]),
-                model=arguments.model,
-                max_new_tokens=arguments.max_new_tokens,
-                temperature=0.0,
-                device=arguments.device,
-                threads=arguments.threads,
-            )
-            trial = try_thinking_aloud(
-                rows, spec=spec, n=arguments.trial_prompts, seed=arguments.seed, progress=progress
-            )
-    advice = advise(replace(evidence, trial=trial))
+        advice = advise_on(read_project(arguments.data), spec=spec, progress=progress)
     print(json.dumps(advice.to_dict(), ensure_ascii=False) if arguments.json else render_advice(advice))
     return 0
+
+
+def _read_threshold(text: str) -> tuple[str, Any]:
+    name, _sign, number = text.partition("=")
+    try:
+        return name, json.loads(number)
+    except ValueError:
+        raise InputError(f"--threshold {text}: expected NAME=NUMBER, as in many=5000") from None

@@ -31,6 +31,8 @@ METHODS = (
     "check",
     "generate",
     "score",
+    "advise",
+    "verify",
 )
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 EMBEDDED_MODEL = "smollm2-135m-instruct"
@@ -650,6 +652,9 @@ class OnlineSpec(_TrainingSpec):
         choices=("auto", "packed", "padded"),
         help="packed: responses in one row without padding; auto: on a GPU in bf16.",
     )
+    compile: str = setting(
+        "auto", choices=("auto", "on", "off"), help="Compile the repeated block; auto: on a GPU, where it pays back."
+    )
     response_tokens: int = setting(128, minimum=1, help="Longest response; what does not end by then is cut there.")
     max_length: int = setting(
         1024, minimum=8, help="Tokens of prompt and response_tokens together; longer prompts are dropped and counted."
@@ -887,6 +892,41 @@ class ScoreSpec(_Spec):
     batch_size: int = setting(16, minimum=1, maximum=4096, help="Responses scored at once.")
 
 
+@dataclass(frozen=True, kw_only=True)
+class AdviseSpec(_Spec):
+    """Say which of SFT, RFT and RLHF fits some data, and why."""
+
+    method: ClassVar[str] = "advise"
+
+    data: str = setting(help="JSONL file of prompts, right answers and comparisons.")
+    model: str | None = setting(
+        None, help="A policy that answers prompts directly and thinking aloud; unset: that is not tried."
+    )
+    trial_prompts: int = setting(64, minimum=2, maximum=10_000, help="Prompts that the model answers in either way.")
+    max_new_tokens: int = setting(256, minimum=1, help="Longest answer in tokens; too low speaks against thinking.")
+    many: int = setting(100_000, minimum=1, help="Right answers above which there are plenty.")
+    few: int = setting(100, minimum=1, help="Right answers that show their reasoning, enough to imitate it.")
+    some: int = setting(10, minimum=1, help="Right answers below which there are as good as none.")
+    checkable: float = setting(
+        0.9, minimum=0, maximum=1, help="Share of prompts with a verifier, and of right answers that it accepts."
+    )
+    fooled: float = setting(
+        0.05, minimum=0, maximum=1, help="Share of answers to other prompts that a verifier may accept."
+    )
+    preferences: int = setting(500, minimum=1, help="Comparisons that a reward model needs at least.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifySpec(_Spec):
+    """Check responses by program, each by the verifier of its row."""
+
+    method: ClassVar[str] = "verify"
+
+    data: str = setting(help="JSONL file of rows {response_id, prompt, response, verifier}.")
+    workers: int | None = setting(None, minimum=1, maximum=1024, help="Processes that verify; unset: one a core.")
+    reward_model: str | None = setting(None, help="The model of verifiers of kind reward; unset: such are refused.")
+
+
 Spec = Union[  # noqa: UP007 (a runtime alias, read by get_args)
     RewardSpec,
     SFTSpec,
@@ -900,6 +940,8 @@ Spec = Union[  # noqa: UP007 (a runtime alias, read by get_args)
     CheckSpec,
     GenerateSpec,
     ScoreSpec,
+    AdviseSpec,
+    VerifySpec,
 ]
 SPECS: dict[str, type[Spec]] = {kind.method: kind for kind in get_args(Spec)}
 Settings = TypeVar("Settings")
@@ -1145,6 +1187,29 @@ class ScoreRow(TypedDict):
     score: float | None
     std: NotRequired[float]
     attributes: NotRequired[dict[str, float]]
+
+
+class ToVerifyRow(TypedDict):
+    """A row of VerifySpec.data. verifier: {kind, …}."""
+
+    response_id: str
+    prompt: list[Message]
+    response: str
+    verifier: dict[str, Any]
+
+
+class VerdictRow(TypedDict):
+    """A row of outputs/verdicts.jsonl.
+
+    passed and score are None, and kind is empty, where the verifier cannot be run; `reason` says why.
+    """
+
+    response_id: str
+    kind: str
+    passed: bool | None
+    score: float | None
+    reason: str
+    seconds: float
 
 
 class PreferenceRow(TypedDict, total=False):

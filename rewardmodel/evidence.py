@@ -12,14 +12,16 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from rewardmodel.advisor import COMPARISON, Advice, Evidence, Share, Trial
-from rewardmodel.contract import GenerateSpec, InputError, Message
-from rewardmodel.data import ProjectRow, VerifiableItem, read_project_rows, text_of
-from rewardmodel.evaluation.resampling import mean_interval
+from rewardmodel.advisor import COMPARISON, Advice, Evidence, Share, Thresholds, Trial, advise, draw
+from rewardmodel.contract import AdviseSpec, GenerateSpec, InputError, Message
+from rewardmodel.data import ProjectRow, VerifiableItem, hash_file, read_project_rows, text_of
+from rewardmodel.metrics import matched_interval
 from rewardmodel.progress import Progress
 from rewardmodel.selection import normalise
 from rewardmodel.verifiers.registry import Verifier, parse_verifier
@@ -31,6 +33,46 @@ TRIED = 500  # rows at most on which verifiers are tried
 STEPS, WORDS = 2, 20  # sentences or lines, and words, from which an answer shows its reasoning
 DIRECTLY = "Give the final answer alone, without any explanation."
 ALOUD = 'Think step by step. Then end with one line: "The answer is" and the final answer.'
+
+
+def run_advise(spec: AdviseSpec, *, progress: Progress) -> dict[str, Any]:
+    """The report of an advice: what `advise` says, and the drawing of it, for a page that knows no tree."""
+    progress.start("reading")
+    file = Path(spec.data)
+    rows = read_project([file])
+    advice = advise_on(rows, spec=spec, progress=progress)
+    return {
+        "method": spec.method,
+        "data": {"rows": len(rows), "sha256": hash_file(file), "tried_at_most": TRIED},
+        "model": spec.model,
+        "advice": advice.to_dict(),
+        "drawing": draw(advice),
+    }
+
+
+def advise_on(rows: Sequence[Row], *, spec: AdviseSpec, progress: Progress) -> Advice:
+    """The advice on rows that were read, with a trial where the spec names a model."""
+    evidence = collect_evidence(rows, seed=spec.seed, progress=progress)
+    if spec.model is not None:
+        trial = try_thinking_aloud(
+            rows, spec=read_trial(spec, model=spec.model), n=spec.trial_prompts, seed=spec.seed, progress=progress
+        )
+        evidence = replace(evidence, trial=trial)
+    limits = Thresholds(**{item.name: getattr(spec, item.name) for item in fields(Thresholds)})
+    return advise(evidence, thresholds=limits)
+
+
+def read_trial(spec: AdviseSpec, *, model: str) -> GenerateSpec:
+    """How the model of a trial answers: the likeliest words each time."""
+    return GenerateSpec(
+        prompts=spec.data,
+        model=model,
+        max_new_tokens=spec.max_new_tokens,
+        temperature=0.0,
+        device=spec.device,
+        precision=spec.precision,
+        threads=spec.threads,
+    )
 
 
 def read_project(files: Sequence[Path]) -> list[Row]:
@@ -135,7 +177,7 @@ def try_thinking_aloud(
     verifiers = {_key(row.prompt): row.verifier for row in rows if row.verifier is not None}
     prompts = {_key(row.prompt): row.prompt for row in rows}
     if len(verifiers) < 2:
-        raise InputError("--model: a trial needs at least two prompts with verifiers")
+        raise InputError("model: a trial of thinking aloud needs at least two prompts with verifiers")
     chosen = sorted(random.Random(seed).sample(sorted(verifiers), min(n, len(verifiers))))
     # Imported only now: advice without a trial needs no torch.
     from rewardmodel.generate import generate_responses, load_generator, read_sampling
@@ -152,10 +194,16 @@ def try_thinking_aloud(
             progress=progress,
         )
         cases = [(verifiers[key], response.text) for key, response in zip(chosen, responses, strict=True)]
-        right.append(np.asarray(_verify(cases, progress=progress), dtype=float))  # (prompts,)
-    gains = right[1] - right[0]
-    low, high = mean_interval(gains, prompt_ids=chosen) or (-1.0, 1.0)
-    return Trial(len(chosen), int(right[0].sum()), int(right[1].sum()), float(gains.mean()), (low, high))
+        right.append(np.asarray(_verify(cases, progress=progress), dtype=bool))  # (prompts,)
+    direct, aloud = right
+    gained, lost = int((aloud & ~direct).sum()), int((direct & ~aloud).sum())
+    return Trial(
+        prompts=len(chosen),
+        direct=int(direct.sum()),
+        aloud=int(aloud.sum()),
+        gain=(gained - lost) / len(chosen),
+        interval=matched_interval(gained, lost, n=len(chosen)),
+    )
 
 
 def ask(prompt: Sequence[Message], *, words: str) -> list[Message]:
@@ -171,8 +219,8 @@ def render_advice(advice: Advice) -> str:
     lines = [f"{names[advice.method]} ({advice.method}){sure}", "", "Why:"]
     for step in advice.path:
         mark = "" if step.certain else " (not certain)"
-        lines.append(f"  {step.question} {step.answer}{mark}: {step.because}")
-    changes = [step.change for step in advice.path if step.change]
+        lines.append(f"  {step.question} {step.answer}{mark}: {'; '.join(map(str, step.because))}")
+    changes = [str(step.change) for step in advice.path if step.change]
     if changes:
         lines += ["", "What could change it:", *(f"  {change}" for change in changes)]
     if advice.following:

@@ -13,6 +13,7 @@ from typing import Any
 
 from rewardmodel.contract import (
     EMBEDDED_MODEL,
+    AdviseSpec,
     CheckSpec,
     DPOSpec,
     GenerateSpec,
@@ -24,6 +25,7 @@ from rewardmodel.contract import (
     ScoreSpec,
     SFTSpec,
     Spec,
+    VerifySpec,
     parse_spec,
 )
 from rewardmodel.progress import CancelledError, Progress
@@ -35,8 +37,10 @@ PATIENCE = 3.0
 EXIT_CODES = {"succeeded": 0, "failed": 1, "bad input": 2, "cancelled": 4}
 
 
-def run_job(run: RunDir, *, show: bool = True) -> str:
+def run_job(run: RunDir, *, show: bool = True, unsafe_code: bool = False) -> str:
     """Run or resume the job of a directory; returns the key of EXIT_CODES it ended with.
+
+    unsafe_code: whether model-written code may run where nothing isolates it; no spec can say so.
 
     The status says so too ("bad input" is state "failed"), with the error's text; the traceback goes to error.log.
     A directory that already succeeded is left as it is. A cancelled one goes on, unless asked to stop again.
@@ -45,7 +49,7 @@ def run_job(run: RunDir, *, show: bool = True) -> str:
     Of several processes (`ranks`) the first does all this, and the others take part in what it does.
     """
     if not current_ranks().first:
-        return _take_part(run)
+        return _take_part(run, unsafe_code=unsafe_code)
     with run.lock():
         status = run.read_status()
         if status["state"] == "succeeded":
@@ -56,7 +60,7 @@ def run_job(run: RunDir, *, show: bool = True) -> str:
         run.write_status(state="running", started_at=status["started_at"] or time.time(), message=None, error=None)
         try:
             with Progress(run, show=show) as progress:
-                report = _carry_out(run, progress=progress)
+                report = _carry_out(run, progress=progress, unsafe_code=unsafe_code)
             run.write_report(report)
             steps = report.get("trained_on", {}).get("steps", run.read_status()["total_steps"])
             run.write_status(state="succeeded", phase="done", step=steps, total_steps=steps, eta_seconds=0)
@@ -73,11 +77,11 @@ def run_job(run: RunDir, *, show: bool = True) -> str:
             return "failed"
 
 
-def _take_part(run: RunDir) -> str:
+def _take_part(run: RunDir, *, unsafe_code: bool) -> str:
     if run.read_status()["state"] == "succeeded":
         return "succeeded"
     try:
-        _carry_out(run, progress=Progress(run, show=False))
+        _carry_out(run, progress=Progress(run, show=False), unsafe_code=unsafe_code)
         return "succeeded"
     except CancelledError:
         return "cancelled"
@@ -90,10 +94,11 @@ def _take_part(run: RunDir) -> str:
         return "failed"
 
 
-def _carry_out(run: RunDir, *, progress: Progress) -> dict[str, Any]:
+def _carry_out(run: RunDir, *, progress: Progress, unsafe_code: bool) -> dict[str, Any]:
     progress.start("starting")
     spec = resolve_paths(parse_spec(run.read_spec()), base=run.path)
-    if current_ranks().several and isinstance(spec, GenerateSpec | ScoreSpec | RejectionSpec | CheckSpec):
+    alone = GenerateSpec | ScoreSpec | VerifySpec | RejectionSpec | CheckSpec | AdviseSpec
+    if current_ranks().several and isinstance(spec, alone):
         raise InputError(f"method {spec.method} runs in one process; start it without accelerate launch")
     # TRL and transformers rename settings in every release; the old names are the ones both our versions know.
     warnings.simplefilter("ignore", FutureWarning)
@@ -122,19 +127,27 @@ def _carry_out(run: RunDir, *, progress: Progress) -> dict[str, Any]:
     if isinstance(spec, RejectionSpec):
         from rewardmodel.train.rejection import run_rejection
 
-        return run_rejection(spec, run=run, progress=progress)
+        return run_rejection(spec, run=run, progress=progress, unsafe_code=unsafe_code)
     if isinstance(spec, OnlineSpec):
         from rewardmodel.train.ppo import run_ppo
 
-        return run_ppo(spec, run=run, progress=progress)
+        return run_ppo(spec, run=run, progress=progress, unsafe_code=unsafe_code)
     if isinstance(spec, CheckSpec):
         from rewardmodel.train.check import run_check
 
-        return run_check(spec, run=run, progress=progress)
+        return run_check(spec, run=run, progress=progress, unsafe_code=unsafe_code)
     if isinstance(spec, GenerateSpec):
         from rewardmodel.generate import run_generate
 
         return run_generate(spec, run=run, progress=progress)
+    if isinstance(spec, AdviseSpec):
+        from rewardmodel.evidence import run_advise
+
+        return run_advise(spec, progress=progress)
+    if isinstance(spec, VerifySpec):
+        from rewardmodel.verify import run_verify
+
+        return run_verify(spec, run=run, progress=progress)
     from rewardmodel.score import run_score
 
     return run_score(spec, run=run, progress=progress)
@@ -142,13 +155,15 @@ def _carry_out(run: RunDir, *, progress: Progress) -> dict[str, Any]:
 
 def resolve_paths(spec: Spec, *, base: Path) -> Spec:
     """The spec with its files as absolute paths; relative ones are looked for under `base`."""
-    changes: dict[str, Any] = {"model": _resolve_model_path(spec.model, base=base)}
+    changes: dict[str, Any] = {}
+    if not isinstance(spec, VerifySpec) and spec.model is not None:
+        changes["model"] = _resolve_model_path(spec.model, base=base)
     if isinstance(spec, OnlineSpec):
         for name in ("reward_model", "gold_model"):
             if getattr(spec, name) is not None:
                 changes[name] = _resolve_model_path(getattr(spec, name), base=base)
         changes["rewards"] = tuple(_resolve_term(term, base=base) for term in spec.rewards)
-    if isinstance(spec, RejectionSpec | CheckSpec) and spec.reward_model is not None:
+    if isinstance(spec, RejectionSpec | CheckSpec | VerifySpec) and spec.reward_model is not None:
         changes["reward_model"] = _resolve_model_path(spec.reward_model, base=base)
     for name in ("data", "prompts", "examples"):
         value = getattr(spec, name, None)

@@ -49,6 +49,19 @@ def wilson_interval(successes: float, *, n: int, z: float = 1.959963984540054) -
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def matched_interval(gained: int, lost: int, *, n: int, z: float = 1.959963984540054) -> Interval:
+    """Interval of (gained - lost) / n, by default at 95 %, where n prompts were tried in two ways: `gained` passed in
+    the second alone, `lost` in the first alone.
+
+    Agresti and Min (2005), "Simple improved confidence intervals for comparing matched proportions": a half is added to
+    each of the four cells, so that a few prompts without any difference do not look like certainty.
+    """
+    total = n + 2
+    difference = (gained - lost) / total
+    spread = z * math.sqrt(gained + lost + 1 - total * difference**2) / total
+    return max(difference - spread, -1.0), min(difference + spread, 1.0)
+
+
 def bootstrap_interval_by_prompt(
     margins: Sequence[float] | np.ndarray, *, prompt_ids: Sequence[str], draws: int = 2000, seed: int = 0
 ) -> Interval | None:

@@ -78,9 +78,14 @@ def end_stage(run: RunDir, *, stage: Stage, outcome: str) -> tuple[str, str | No
     return ("cancelled" if outcome == "cancelled" else "failed"), f"stage {stage.name}: {said}"
 
 
-def run_in_process(run: RunDir) -> str:
-    """Carry a directory out in a process of its own, whose memory is free again after it."""
-    done = subprocess.run([sys.executable, "-m", "rewardmodel", "run", str(run.path)], stdout=subprocess.DEVNULL)
+def run_in_process(run: RunDir, *, unsafe_code: bool) -> str:
+    """Carry a directory out in a process of its own, whose memory is free again after it.
+
+    unsafe_code: whether model-written code may run where nothing isolates it.
+    """
+    command = [sys.executable, "-m", "rewardmodel", "run", str(run.path)]
+    command += ["--unsafe-without-sandbox"] if unsafe_code else []
+    done = subprocess.run(command, stdout=subprocess.DEVNULL)
     if done.returncode == BUSY:
         raise RunDirBusyError(f"another process works on {run.path}")
     outcomes = {code: outcome for outcome, code in EXIT_CODES.items()}

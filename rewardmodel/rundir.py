@@ -2,7 +2,7 @@
 
     spec.json        the spec, as `contract.spec_to_dict` gives it
     status.json      {state, phase, step, total_steps, started_at, updated_at, eta_seconds, message, error, versions,
-                     warnings}
+                     warnings, isolated: false once model-written code was let run where nothing isolates it}
     metrics.jsonl    one row a logging step: {"step": int, "time": epoch seconds, "loss": float, ...}
     samples.jsonl    answers to the same few prompts as a policy is trained, for methods that write them
     report.json      held-out figures of the finished run
@@ -41,6 +41,7 @@ STATUS_FIELDS = (
     "error",
     "versions",
     "warnings",
+    "isolated",
 )
 
 

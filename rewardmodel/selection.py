@@ -71,7 +71,10 @@ def select_attempts(
                 left_out[reason] += 1
             else:
                 usable.append(attempt)
-        distinct = list({normalise(attempt.text): attempt for attempt in reversed(usable)}.values())[::-1]
+        firsts: dict[str, Attempt] = {}
+        for attempt in usable:
+            firsts.setdefault(normalise(attempt.text), attempt)
+        distinct = list(firsts.values())
         left_out["repeated"] += len(usable) - len(distinct)
         if rates[prompt_id] > too_easy:
             left_out["too easy"] += len(distinct)

@@ -57,6 +57,11 @@ NETWORK = [
     Escape("http-metadata", "import urllib.request as u\nu.urlopen('http://169.254.169.254/', timeout=1); escaped()"),
     Escape("unix-abstract", _SOCKET + "s = socket.socket(socket.AF_UNIX); s.connect('\\x00@UNIX@'); escaped()"),
     Escape("netlink", _SOCKET + "socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0); escaped()"),
+    Escape(
+        "datagram-to-abstract",
+        _SOCKET + "a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+        "a.sendto(b'x', '\\x00@UNIX@'); escaped()",
+    ),
     Escape("raw-packets", _SOCKET + "socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0); escaped()"),
     Escape("vsock", _SOCKET + "socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM); escaped()"),
     Escape("kernel-crypto", _SOCKET + "socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET); escaped()"),
@@ -99,6 +104,12 @@ FILES = [
         "n = 0\nfor i in range(64):\n with open(f'/tmp/{i}', 'wb') as f: n += f.write(bytes(2**20)); f.flush()\n"
         " if n > 40 * 2**20: escaped(n)",
     ),
+    Escape("files-without-end", "for n in range(10**8): open(f'/tmp/{n}', 'w').close()", _UNTIL_IT_BREAKS),
+    Escape("folders-without-end", "for n in range(10**8): os.mkdir(f'/tmp/{n}')", _UNTIL_IT_BREAKS),
+    Escape("links-without-end", "for n in range(10**8): os.symlink('x' * 99, f'/tmp/{n}')", _UNTIL_IT_BREAKS),
+    Escape(
+        "attributes-of-a-file", "open('/tmp/f', 'w').close()\nos.setxattr('/tmp/f', 'user.a', bytes(60000)); escaped()"
+    ),
     Escape("huge-file", "f = open('/tmp/f', 'wb'); f.truncate(2**33); escaped()"),
     Escape("huge-sparse-write", "f = open('/tmp/f', 'wb'); f.seek(2**33); f.write(b'x'); f.flush(); escaped()"),
     Escape("many-open-files", "fs = [open('/dev/null') for _ in range(2000)]; escaped()"),
@@ -124,7 +135,12 @@ SECRETS = [
     Escape("cmdline-of-1", "if b'@CHECKOUT@' in open('/proc/1/cmdline', 'rb').read(): escaped()"),
     Escape("caller-in-proc", "if os.path.exists('/proc/@PID@/status') and @PID@ > 50: escaped()"),
     Escape("memory-of-1", "m = open('/proc/1/mem', 'rb'); m.seek(0x400000); escaped(m.read(8))"),
-    Escape("memory-of-parent", "open(f'/proc/{os.getppid()}/mem', 'r+b'); escaped()"),
+    Escape(
+        "take-over-the-first-process",  # an ordinary user's program may write its memory: it must have bounds too
+        "import resource as r\nopen('/proc/1/mem', 'r+b').close()\n"
+        "memory, seconds = (r.prlimit(1, kind)[1] for kind in (r.RLIMIT_AS, r.RLIMIT_CPU))\n"
+        "if not 0 < memory <= 2**25 or not 0 < seconds <= 11: escaped((memory, seconds))",
+    ),
     Escape("kernel-memory", "tell('/proc/kcore')"),
     Escape("kernel-log", "succeeds('syslog', 3, bytes(4096), 4096)"),
     Escape("kmsg", "tell('/dev/kmsg')"),
@@ -171,6 +187,14 @@ KERNEL = [
     ),
     Escape("setns", "f = os.open('/proc/1/ns/net', 0); succeeds('setns', f, 0)"),
     Escape("io-uring", "succeeds('io_uring_setup', 8, bytes(120))"),
+    Escape("asynchronous-io", "import ctypes\nsucceeds('io_setup', 1000, ctypes.byref(ctypes.c_ulong()))"),
+    Escape("splice", "r, w = os.pipe(); os.write(w, b'x'); s, t = os.pipe(); succeeds('splice', r, None, t, None, 1, 0)"),
+    Escape("sync", "succeeds('sync')"),
+    Escape("sync-file-system", "succeeds('syncfs', 0)"),
+    Escape(
+        "crash-handler",
+        "import resource as r\nif r.getrlimit(r.RLIMIT_CORE) != (1, 1): escaped('a crash starts what handles cores')",
+    ),
     Escape("bpf", "succeeds('bpf', 0, bytes(64), 64)"),
     Escape("perf-events", "succeeds('perf_event_open', bytes(112), 0, -1, -1, 0)"),
     Escape("userfaultfd", "succeeds('userfaultfd', 1)"),
@@ -265,7 +289,7 @@ PAIRS = [
 
 CORPUS = [*NETWORK, *FILES, *SECRETS, *KERNEL, *GREED, *PAIRS]
 CONTROLS = {
-    "tcp-loopback", "unix-abstract", "read-passwd", "read-checkout", "read-data-dir", "read-home", "list-home",
+    "tcp-loopback", "unix-abstract", "datagram-to-abstract", "read-passwd", "read-checkout", "read-data-dir", "read-home", "list-home",
     "write-home", "symlink-out", "dots-out", "caller-in-proc", "fork", "ptrace-me", "vfork-subprocess", "shell",
     "import-library", "multiprocessing", "memory-file",
 }  # fmt: skip
@@ -287,6 +311,8 @@ class Canaries:
         self._unix = socket.socket(socket.AF_UNIX)
         self._unix.bind(f"\0{root.name}")
         self._unix.listen()
+        self._datagrams = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._datagrams.bind(f"\0{root.name}")
         for server in (self._tcp, self._unix):
             server.setblocking(False)
         os.environ["PREFEREE_CANARY"] = SECRET
@@ -296,6 +322,7 @@ class Canaries:
         del os.environ["PREFEREE_CANARY"]
         self._tcp.close()
         self._unix.close()
+        self._datagrams.close()
         Path(f"/tmp/link-{os.getpid()}").unlink(missing_ok=True)  # what the corpus left where nothing isolated it
         self._folder.cleanup()
 

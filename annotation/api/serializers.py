@@ -85,6 +85,13 @@ class RunRequestSerializer(serializers.Serializer[Any]):
     gold_model = serializers.CharField(default=None, allow_null=True, max_length=120)
 
 
+class AdviceRequestSerializer(serializers.Serializer[Any]):
+    """Thresholds and the like by name, and a registered policy by which thinking aloud is tried."""
+
+    settings = serializers.DictField(default=dict)
+    base_model = serializers.CharField(default=None, allow_null=True, max_length=120)
+
+
 class RunSerializer(serializers.ModelSerializer[Run]):
     """A run as its engineers see it."""
 

@@ -14,6 +14,7 @@ from rest_framework.response import Response as Answer
 
 from annotation import queries
 from annotation.api.serializers import (
+    AdviceRequestSerializer,
     PipelineRequestSerializer,
     PipelineSerializer,
     RunRequestSerializer,
@@ -28,7 +29,7 @@ from annotation.domain.judgement import RankingRefused
 from annotation.domain.practice import practice_due
 from annotation.domain.ranking import submit_ranking
 from annotation.domain.tasks import task_of
-from annotation.models import Membership, Project
+from annotation.models import Membership, Project, Run
 from annotation.rules import require_membership
 
 
@@ -91,7 +92,9 @@ def run_list(request: Request, slug: str) -> Answer:
     """The project's runs, newest first; or queue one."""
     membership = find_membership(request, slug, action="train")
     if request.method == "POST":
-        return _queue_run(request, membership=membership)
+        serializer = RunRequestSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        return _queue_run(serializer.validated_data, membership=membership)
     return Answer(RunSerializer(membership.project.runs.all()[:100], many=True).data)
 
 
@@ -158,14 +161,27 @@ def _start_pipeline(request: Request, *, membership: Membership) -> Answer:
     return Answer(describe_pipeline(pipeline), status=status.HTTP_201_CREATED)
 
 
-def _queue_run(request: Request, *, membership: Membership) -> Answer:
-    serializer = RunRequestSerializer(data=request.data)
-    serializer.is_valid(raise_exception=True)
-    asked: dict[str, Any] = serializer.validated_data
+@api_view(["GET", "POST"])
+def advice(request: Request, slug: str) -> Answer:
+    """The run whose report holds the newest advice, 404 where none was given yet; or ask for one."""
+    membership = find_membership(request, slug, action="train")
+    if request.method == "POST":
+        serializer = AdviceRequestSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        asked = {**serializer.validated_data, "method": Run.Method.ADVISE, "snapshot": None}
+        return _queue_run(asked, membership=membership)
+    given = queries.given_advice(membership.project).first()
+    if given is None:
+        said = "No advice was given yet; POST here to ask for one."
+        return Answer({"detail": said}, status=status.HTTP_404_NOT_FOUND)
+    return Answer(RunSerializer(given).data)
+
+
+def _queue_run(asked: dict[str, Any], *, membership: Membership) -> Answer:
     project: Project = membership.project
     snapshot = get_object_or_404(project.snapshots, number=asked["snapshot"]) if asked["snapshot"] else None
     models = {
-        name: get_object_or_404(project.models, name=asked[name]) if asked[name] else None
+        name: get_object_or_404(project.models, name=asked[name]) if asked.get(name) else None
         for name in ("base_model", "reward_model", "gold_model")
     }
     try:

@@ -1,7 +1,11 @@
-"""Brings a run's results back: models into the registry, scores to responses, new responses into new slates."""
+"""Brings a run's results back: models into the registry, scores and verdicts to responses, new responses into new
+slates.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections import defaultdict
 from pathlib import Path
@@ -12,11 +16,12 @@ from django.db import transaction
 
 from annotation import runner
 from annotation.domain.slating import make_slates, plan_slates
-from annotation.models import Model, Project, Prompt, Response, Run, Score
+from annotation.models import Model, Project, Prompt, Response, Run, Score, Verdict
 
+COLLECTED = (Run.Method.GENERATE, Run.Method.SCORE, Run.Method.VERIFY)
+"""What leaves rows to be stored; the other methods train, and leave a model."""
 NAME_LIMIT, LOCATION_LIMIT = 120, 500
-MODELLESS = (Run.Method.CHECK, Run.Method.GENERATE, Run.Method.SCORE)
-"""Methods that train nothing."""
+MAKE_NO_MODEL = (*COLLECTED, Run.Method.ADVISE, Run.Method.CHECK)
 NEWEST_FIRST = 10
 """Priority of slates of new responses: they come before what was waiting."""
 
@@ -43,7 +48,7 @@ def register_model(run: Run, *, name: str) -> Model:
     existing = Model.objects.filter(run=run).first()
     if existing is not None:
         return existing
-    if run.state != Run.State.SUCCEEDED or run.method in MODELLESS:
+    if run.state != Run.State.SUCCEEDED or run.method in MAKE_NO_MODEL:
         raise CollectionRefused("Only a training run that succeeded has a model to register.")
     name = name.strip()
     if not name or len(name) > NAME_LIMIT:
@@ -61,9 +66,11 @@ def model_location(model: Model) -> str:
 
 
 def collect_run(run: Run, *, directory: Path) -> None:
-    """Store what a generation or scoring run made; the caller holds the transaction and the lease."""
+    """Store what a generation, scoring or verification made; the caller holds the transaction and the lease."""
     if run.method == Run.Method.SCORE:
         _collect_scores(run, rows=runner.read_rows(directory, name="scores.jsonl"))
+    elif run.method == Run.Method.VERIFY:
+        _collect_verdicts(run, rows=runner.read_rows(directory, name="verdicts.jsonl"))
     else:
         _collect_responses(run, rows=runner.read_rows(directory, name="responses.jsonl"))
 
@@ -89,6 +96,39 @@ def _collect_scores(run: Run, *, rows: list[dict[str, Any]]) -> None:
         ignore_conflicts=True,
         batch_size=1000,
     )
+
+
+def _collect_verdicts(run: Run, *, rows: list[dict[str, Any]]) -> None:
+    asked = Response.objects.filter(prompt__project=run.project, prompt__verifier__isnull=False)
+    prompts = dict(asked.values_list("pk", "prompt_id"))
+    verifiers = Prompt.objects.filter(project=run.project, verifier__isnull=False).values_list("pk", "verifier")
+    hashes = {pk: hash_verifier(verifier) for pk, verifier in verifiers.iterator(chunk_size=1000)}
+    # The library gives no verdict, with a reason, where the verifier cannot be run; that stays unverified.
+    said = {as_key(row["response_id"]): row for row in rows if row["passed"] is not None}
+    if not said.keys() <= prompts.keys():
+        raise CollectionRefused("The run's outputs hold verdicts that no verifier of this project asks for.")
+    Verdict.objects.bulk_create(
+        [
+            Verdict(
+                response_id=key,
+                run=run,
+                kind=row["kind"],
+                verifier_hash=hashes[prompts[key]],
+                passed=row["passed"],
+                score=row["score"],
+                reason=row["reason"].replace("\0", "\N{REPLACEMENT CHARACTER}"),  # PostgreSQL stores no NUL
+                seconds=row["seconds"],
+            )
+            for key, row in said.items()
+        ],
+        ignore_conflicts=True,
+        batch_size=1000,
+    )
+
+
+def hash_verifier(verifier: Any) -> str:
+    """SHA-256 of a verifier, whatever the order of its fields."""
+    return hashlib.sha256(json.dumps(verifier, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def _collect_responses(run: Run, *, rows: list[dict[str, Any]]) -> None:

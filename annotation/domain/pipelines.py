@@ -165,7 +165,7 @@ def _advance_stage(
         return None
     if row.run.state != Run.State.SUCCEEDED:
         return State.CANCELLED if row.run.state == Run.State.CANCELLED else State.FAILED
-    if row.run.method not in collecting.MODELLESS and not hasattr(row.run, "registered_model"):
+    if row.run.method not in collecting.MAKE_NO_MODEL and not hasattr(row.run, "registered_model"):
         collecting.register_model(row.run, name=_choose_name(pipeline, row=row))
     if spec.gate is not None and row.verdict is None:
         reports = {name: _report_of(other) for name, other in {**done, spec.name: row}.items()}
@@ -214,7 +214,7 @@ def _read_request(project: Project, *, stage: runner.Stage, made: Mapping[str, M
     if method not in runs.TRAINED_ON:
         raise runs.RunRefused(f"spec.method: {method} is for runs of its own; a stage trains or checks")
     request: dict[str, Any] = {"method": method, "snapshot": _read_snapshot(project, named=settings.pop("data", None))}
-    judges = JUDGES if method in runs.ONLINE else ()
+    judges = tuple(name for name in JUDGES if method in runs.JUDGED_BY[name])
     for field, key in (("model", "base_model"), *((name, name) for name in judges)):
         found = _find_model(project, named=settings.get(field), field=field, made=made)
         if isinstance(found, Model):

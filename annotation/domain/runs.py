@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from annotation import runner
 from annotation.domain import collecting
+from annotation.domain.advice import advice_rows
 from annotation.domain.snapshots import (
     SPLITS,
     SnapshotRefused,
@@ -47,12 +48,24 @@ TRAINED_ON = {
     "check": "prompts",
 }
 """The format of the snapshots that each training method learns from, and on which policies are checked."""
+ALSO_TRAINED_ON = {"reward": (RATINGS,), "sft": ("references",)}
+"""Other formats that a method can learn from."""
 ONLINE = ("ppo", "rloo", "grpo", "online-dpo")
 """The methods whose policy is rewarded for its own responses, by a reward model or several rewards."""
+JUDGED_BY = {"reward_model": (*ONLINE, "verify"), "gold_model": ONLINE}
+"""The methods that each of a run's reward models is for."""
 PROMPT_LIMIT = 1_000_000
-OWN_SETTINGS = {"generate": ("prompt_count", "mix", "split"), "score": (), **dict.fromkeys(TRAINED_ON, ())}
+OWN_SETTINGS = {
+    "generate": ("prompt_count", "mix", "split"),
+    "score": (),
+    "advise": (),
+    "verify": (),
+    **dict.fromkeys(TRAINED_ON, ()),
+}
 """Settings of ours, beside those of the training library: how many prompts; whether new responses are put beside
 earlier ones in the slates that follow; and, where a snapshot is named, of which of its splits the prompts are."""
+TRIAL_PROMPTS = 2
+"""Prompts with verifiers without which a model cannot be tried for an advice."""
 PLACEHOLDER = "(made when the run starts)"
 CRASH_LIMIT = 5
 ERROR_LIMIT = 10_000
@@ -80,9 +93,9 @@ def queue_run(
 ) -> Run:
     """Queue a run after checking everything that can be checked now. Raises RunRefused.
 
-    Without `base_model`, `settings["model"]` names what to load (the embedded model if absent too). `reward_model` and
-    `gold_model` are for the methods in ONLINE; in `settings["rewards"]`, a term of kind model names reward models of
-    the registry, directories or hub ids.
+    Without `base_model`, `settings["model"]` names what to load (the embedded model if absent too; an advice then goes
+    without one). `reward_model` and `gold_model` are for the methods in JUDGED_BY; in `settings["rewards"]`, a term of
+    kind model names reward models of the registry, directories or hub ids.
     """
     spec = check_run(
         project, method=method, settings=settings, snapshot=snapshot, base_model=base_model,
@@ -124,6 +137,8 @@ def check_run(
     if method == Run.Method.GENERATE:
         own = {"prompt_count": None, "mix": False, "split": None} | own
         _check_prompt_choice(project, own=own, snapshot=snapshot)
+    if method == Run.Method.ADVISE:
+        _check_advisable(project, snapshot=snapshot, with_model=base_model is not None or "model" in library)
     if base_model is not None and "model" in library:
         raise RunRefused("Name the model once: as a registered model or in the settings.")
     try:
@@ -237,6 +252,10 @@ def prepare_run(run: Run) -> Path:
         source = _write_rows(directory / "prompts.jsonl", rows=_prompt_rows(run))
     elif run.method == Run.Method.SCORE:
         source = _write_rows(directory / "responses.jsonl", rows=_response_rows(run))
+    elif run.method == Run.Method.ADVISE:
+        source = _write_rows(directory / "project.jsonl", rows=advice_rows(run.project))
+    elif run.method == Run.Method.VERIFY:
+        source = _write_rows(directory / "responses.jsonl", rows=_unverified_rows(run))
     else:
         assert run.snapshot is not None
         source = str(snapshot_directory(run.snapshot))
@@ -263,7 +282,7 @@ def finish_run(run: Run, *, exit_code: int) -> Run:
             State.FAILED,
             f"The run's process ended with exit code {exit_code} and left no word; see its log.",
         )
-    elif state == State.SUCCEEDED and run.method in (Run.Method.GENERATE, Run.Method.SCORE):
+    elif state == State.SUCCEEDED and run.method in collecting.COLLECTED:
         try:
             return _close(run, state=state, facts=facts, error="", collect=True)
         except collecting.CollectionRefused as refusal:
@@ -343,7 +362,7 @@ def _named_models(project: Project, *, terms: Any) -> list[Model]:
 
 def readable_formats(method: str) -> tuple[str, ...]:
     """The snapshot formats that a method can train on, whatever its settings."""
-    return (TRAINED_ON[method], RATINGS) if method == Run.Method.REWARD else (TRAINED_ON[method],)
+    return (TRAINED_ON[method], *ALSO_TRAINED_ON.get(method, ()))
 
 
 def _check_inputs(
@@ -360,18 +379,26 @@ def _check_inputs(
     if method in TRAINED_ON:
         if snapshot is None:
             raise RunRefused("Choose the snapshot to train on.")
-        wanted = RATINGS if loss == RATINGS else TRAINED_ON[method]
-        if snapshot.format != wanted:
+        wanted = (RATINGS,) if loss == RATINGS else tuple(one for one in readable_formats(method) if one != RATINGS)
+        if snapshot.format not in wanted:
             named = f"{method} runs with loss {loss}" if loss else f"{method} runs"
-            raise RunRefused(
-                f"Snapshot {snapshot.number} is in the format {snapshot.format}; {named} train on {wanted}."
-            )
+            said = " or ".join(wanted)
+            raise RunRefused(f"Snapshot {snapshot.number} is in the format {snapshot.format}; {named} train on {said}.")
         _check_splits(snapshot, needed=("test",) if method == Run.Method.CHECK else ("train", "test"))
+    if method == Run.Method.VERIFY:
+        _check_verification(project, base_model=base_model)
     needed = Model.Kind.REWARD if method == Run.Method.SCORE else Model.Kind.POLICY
     if method == Run.Method.SCORE and base_model is None:
         raise RunRefused("Choose the reward model that scores.")
     if base_model is not None and base_model.kind != needed:
         raise RunRefused(f"{base_model.name} is a {base_model.get_kind_display()}; this run needs a {needed}.")
+
+
+def _check_verification(project: Project, *, base_model: Model | None) -> None:
+    if not project.prompts.filter(verifier__isnull=False).exists():
+        raise RunRefused("No prompt of the project has a verifier; import prompts that name one.")
+    if base_model is not None:
+        raise RunRefused("A verification starts from no model; reward_model is for verifiers that ask for one.")
 
 
 def _check_judges(
@@ -386,8 +413,8 @@ def _check_judges(
     for name, model in (("reward_model", reward_model), ("gold_model", gold_model)):
         if model is None:
             continue
-        if method not in ONLINE:
-            raise RunRefused(f"{name}: {method} runs take none; it is for {', '.join(ONLINE)}.")
+        if method not in JUDGED_BY[name]:
+            raise RunRefused(f"{name}: {method} runs take none; it is for {', '.join(JUDGED_BY[name])}.")
         if model.project_id != project.pk:
             raise RunRefused(f"{name}: it must belong to this project.")
         if name in settings:
@@ -427,6 +454,18 @@ def _check_prompt_choice(project: Project, *, own: Mapping[str, Any], snapshot: 
         raise RunRefused("The project has no prompts yet; import some first.")
 
 
+def _check_advisable(project: Project, *, snapshot: Snapshot | None, with_model: bool) -> None:
+    if snapshot is not None:
+        raise RunRefused("An advice reads the project as it is now; name no snapshot.")
+    if not project.prompts.exists():
+        raise RunRefused("The project has no prompts yet; import some first.")
+    if with_model and project.prompts.filter(verifier__isnull=False).count() < TRIAL_PROMPTS:
+        raise RunRefused(
+            f"A trial of thinking aloud needs {TRIAL_PROMPTS} prompts with verifiers at least. Ask without a model, or "
+            "import prompts with verifiers."
+        )
+
+
 def _prompt_rows(run: Run) -> Iterator[dict[str, Any]]:
     """The prompts to answer: those with the fewest slates first, so that a new batch reaches new prompts."""
     prompts = run.project.prompts.annotate(seen=Count("slates")).order_by("seen", "pk")
@@ -443,6 +482,18 @@ def _response_rows(run: Run) -> Iterator[dict[str, Any]]:
         yield {"response_id": response.pk, "prompt": response.prompt.messages, "response": response.text}
 
 
+def _unverified_rows(run: Run) -> Iterator[dict[str, Any]]:
+    """The responses without a verdict whose prompts have a verifier."""
+    asked = Response.objects.filter(prompt__project=run.project, prompt__verifier__isnull=False, verdict__isnull=True)
+    for response in asked.select_related("prompt").order_by("pk").iterator(chunk_size=1000):
+        yield {
+            "response_id": response.pk,
+            "prompt": response.prompt.messages,
+            "response": response.text,
+            "verifier": response.prompt.verifier,
+        }
+
+
 def _write_rows(path: Path, *, rows: Iterable[dict[str, Any]]) -> str:
     """Write the run's input once; a resumed run finds it as it was."""
     if not path.exists():
@@ -454,6 +505,6 @@ def _write_rows(path: Path, *, rows: Iterable[dict[str, Any]]) -> str:
                 count += 1
         if not count:
             partial.unlink()
-            raise RunRefused("There is nothing to do: no prompt is left to answer, or no response to score.")
+            raise RunRefused("There is nothing to do: no prompt is left to answer, or no response to score or verify.")
         partial.rename(path)
     return str(path)

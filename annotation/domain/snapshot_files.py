@@ -13,12 +13,15 @@ import pyarrow.parquet as pq
 from django.utils import timezone
 
 from annotation.domain.snapshot_filters import SnapshotFilters, filter_rankings
-from annotation.domain.snapshot_rows import RANKING_FORMATS, SPLITS, Row, Tally, prompt_row
+from annotation.domain.snapshot_rows import RANKING_FORMATS, SPLITS, Row, Tally, prompt_row, reference_row
 from annotation.domain.snapshot_schemas import SCHEMAS, yaml_features
 from annotation.models import Project, Prompt
 from annotation.statistics.comparisons import DERIVATION
 
 PARQUET_BATCH = 1000
+PROMPT_FORMATS = {"prompts": prompt_row, "references": reference_row}
+"""Formats of a row a prompt, which ask for no judgement."""
+WITHOUT_REFERENCE = "prompts without a reference"
 
 
 class SnapshotRefused(ValueError):
@@ -132,12 +135,8 @@ def sha256_of(path: Path) -> str:
 
 
 def _rows(project: Project, *, format: str, filters: SnapshotFilters, tally: Tally) -> Iterator[tuple[Prompt, Row]]:
-    if format == "prompts":
-        prompts = project.prompts.order_by("pk")
-        if filters.categories:
-            prompts = prompts.filter(metadata__category__in=filters.categories)
-        for prompt in prompts.iterator(chunk_size=1000):
-            yield prompt, prompt_row(prompt)
+    if format in PROMPT_FORMATS:
+        yield from _rows_of_prompts(project, format=format, filters=filters, tally=tally)
         return
     make_rows = RANKING_FORMATS[format]
     for ranking in filter_rankings(project, filters).iterator(chunk_size=500):
@@ -148,8 +147,23 @@ def _rows(project: Project, *, format: str, filters: SnapshotFilters, tally: Tal
             yield ranking.slate.prompt, row
 
 
+def _rows_of_prompts(
+    project: Project, *, format: str, filters: SnapshotFilters, tally: Tally
+) -> Iterator[tuple[Prompt, Row]]:
+    prompts = project.prompts.order_by("pk")
+    if filters.categories:
+        prompts = prompts.filter(metadata__category__in=filters.categories)
+    for prompt in prompts.iterator(chunk_size=1000):
+        if format == "references" and not (prompt.reference or "").strip():
+            tally.dropped[WITHOUT_REFERENCE] += 1
+        else:
+            yield prompt, PROMPT_FORMATS[format](prompt)
+
+
 def _why_empty(tally: Tally) -> str:
     dropped = {reason: count for reason, count in sorted(tally.dropped.items()) if count}
+    if WITHOUT_REFERENCE in dropped:
+        return f"Nothing to freeze: none of {dropped[WITHOUT_REFERENCE]} prompts has a reference, its right answer."
     said = (
         "Nothing to freeze: no judgement passes the filters and this format. "
         f"Looked at {tally.rankings} rankings; left out: {dropped or 'none'}."

@@ -192,6 +192,16 @@ def prompt_row(prompt: Prompt) -> Row:
     }
 
 
+def reference_row(prompt: Prompt) -> Row:
+    """A prompt with its right answer, to imitate."""
+    return {
+        "prompt": prompt.messages,
+        "completion": _reply(prompt.reference or ""),
+        "prompt_id": prompt.pk,
+        "external_id": prompt.external_id,
+    }
+
+
 RANKING_FORMATS = {
     "trl-preference": preference_rows,
     "trl-unpaired": unpaired_rows,

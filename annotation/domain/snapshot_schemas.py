@@ -89,6 +89,14 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("metadata", pa.string()),
         ]
     ),
+    "references": pa.schema(
+        [
+            ("prompt", _MESSAGES),
+            ("completion", _MESSAGES),
+            ("prompt_id", pa.int64()),
+            ("external_id", pa.string()),
+        ]
+    ),
     "prompts": pa.schema(
         [
             ("prompt", _MESSAGES),

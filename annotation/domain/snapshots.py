@@ -2,8 +2,9 @@
 
 Formats: `trl-preference` (pairs for TRL's reward and DPO trainers), `trl-unpaired` (single responses with a label, for
 KTO), `rankings` (a row a ranking, with `group_id`), `ratings` (a row a rated response), `sft` (prompts with what to
-imitate), `prompts` (prompt-only), `annotations` (a row a judgement with all that was recorded, for people and scripts).
-Each is written as JSONL and Parquet; `datasets.load_dataset` reads the directory, and its `parquet` folder, as it is.
+imitate), `references` (prompts with their right answers, to imitate), `prompts` (prompt-only), `annotations` (a row a
+judgement with all that was recorded, for people and scripts). Each is written as JSONL and Parquet;
+`datasets.load_dataset` reads the directory, and its `parquet` folder, as it is.
 
 What enters is decided in `snapshot_filters`, rows are made in `snapshot_rows`, their columns stand in
 `snapshot_schemas`, and `snapshot_files` writes.
@@ -54,6 +55,7 @@ FORMATS = {
     "rankings": _("Rankings with groups"),
     "ratings": _("Ratings of responses"),
     "sft": _("Supervised fine-tuning"),
+    "references": _("Right answers (references)"),
     "prompts": _("Prompts only"),
     "annotations": _("Annotations"),
 }

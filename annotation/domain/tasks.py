@@ -114,6 +114,7 @@ class TaskSettings:
     highlights: bool
     corrections: str
     mask_patterns: tuple[str, ...]
+    show_verdicts: bool
     amend_minutes: int | None
     break_after: int | None
     lease_seconds: int
@@ -148,6 +149,7 @@ def settings_of(project: Project) -> TaskSettings:
         highlights=project.highlights,
         corrections=project.corrections,
         mask_patterns=tuple(project.mask_patterns),
+        show_verdicts=project.show_verdicts,
         amend_minutes=project.amend_minutes,
         break_after=project.break_after,
         lease_seconds=project.lease_seconds,
@@ -175,7 +177,7 @@ def save_task(project: Project, *, settings: TaskSettings) -> Project:
     locked.flags = [{"key": flag.key, "label": flag.label} for flag in settings.flags]
     locked.rationale, locked.rationale_min = settings.rationale, settings.rationale_min
     locked.highlights, locked.corrections = settings.highlights, settings.corrections
-    locked.mask_patterns = list(settings.mask_patterns)
+    locked.mask_patterns, locked.show_verdicts = list(settings.mask_patterns), settings.show_verdicts
     locked.amend_minutes, locked.break_after = settings.amend_minutes, settings.break_after
     locked.lease_seconds, locked.overlap = settings.lease_seconds, settings.overlap
     locked.slate_size = slate_size_of(settings.kind, wanted=settings.slate_size)

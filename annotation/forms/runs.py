@@ -42,6 +42,13 @@ LABELS = {
     "start_from": _("Each round trains"),
     "response_tokens": _("Longest response, tokens"),
     "top_p": _("Top-p"),
+    "trial_prompts": _("Prompts of the trial"),
+    "some": _("Labels: rows at least"),
+    "few": _("Shown reasoning: enough rows"),
+    "many": _("Plenty: rows above"),
+    "checkable": _("Checkable: share at least"),
+    "fooled": _("Wrong answers accepted: share at most"),
+    "preferences": _("Comparisons at least"),
     "group_size": _("Responses to each prompt"),
     "kl_coefficient": _("KL coefficient"),
     "target_kl": _("KL to aim at, nats a response"),
@@ -90,18 +97,15 @@ class RunForm(forms.Form):
         self.method = method
         if method in NEEDS_SNAPSHOT:
             self.fields["snapshot"] = SnapshotChoice(trainable_snapshots(project, method=method), label=_("Snapshot"))
-        self.fields["base_model"] = forms.ModelChoiceField(
-            starting_models(project, method),
-            label=_("Registered model"),
-            required=method == Run.Method.SCORE,
-            empty_label=None if method == Run.Method.SCORE else _("none: the one named below"),
-        )
-        if method != Run.Method.SCORE:
-            self.fields["model"] = forms.CharField(
-                label=_("Or a model by name"),
+        if method != Run.Method.VERIFY:
+            self._add_model_fields(project)
+        else:
+            self.fields["reward_model"] = forms.ModelChoiceField(
+                reward_models(project),
+                label=_("Reward model"),
                 required=False,
-                max_length=500,
-                help_text=_("A hub id or a directory; empty: the embedded SmolLM2."),
+                empty_label=_("none"),
+                help_text=_("For verifiers that ask for one; without it they give no verdict."),
             )
         if method == Run.Method.GENERATE:
             self._add_generate_fields()
@@ -112,11 +116,30 @@ class RunForm(forms.Form):
             self.fields[description.name] = field_of(description)
         if method in (Run.Method.SFT, Run.Method.KTO):
             self.fields["max_length"].label = _("Longest row, tokens")
+        if method == Run.Method.ADVISE:
+            self.fields["model"].help_text = _(
+                "A hub id, a directory, or smollm2-135m-instruct; with neither, thinking aloud is not tried."
+            )
         if method in ONLINE:
             self.fields["max_length"].label = _("Prompt and response at most, tokens")
             self.fields["batch_size"].label = _("Responses a step")
         if method == Run.Method.GENERATE:
             self.fields["n"].initial = project.slate_size  # as many as fill a slate
+
+    def _add_model_fields(self, project: Project) -> None:
+        self.fields["base_model"] = forms.ModelChoiceField(
+            starting_models(project, self.method),
+            label=_("Registered model"),
+            required=self.method == Run.Method.SCORE,
+            empty_label=None if self.method == Run.Method.SCORE else _("none: the one named below"),
+        )
+        if self.method != Run.Method.SCORE:
+            self.fields["model"] = forms.CharField(
+                label=_("Or a model by name"),
+                required=False,
+                max_length=500,
+                help_text=_("A hub id or a directory; empty: the embedded SmolLM2."),
+            )
 
     def _add_generate_fields(self) -> None:
         self.fields["prompt_count"] = forms.IntegerField(

@@ -199,6 +199,11 @@ class TaskForm(forms.Form):
             "case are one; * stands for a few words, as in “developed by *”."
         ),
     )
+    show_verdicts = forms.BooleanField(
+        label=gettext_lazy("Annotators may see verdicts once they have ranked"),
+        required=False,
+        help_text=gettext_lazy("What verifiers said of the responses of a slate, in My rankings; never before."),
+    )
     amend_minutes = forms.IntegerField(
         label=gettext_lazy("Minutes in which a ranking may be amended"),
         required=False,

@@ -6,7 +6,7 @@ from annotation.models.prompt import Prompt, Response
 from annotation.models.ranking import Ranking
 from annotation.models.slate import Lease, Skip, Slate, SlateResponse, Slot
 from annotation.models.snapshot import Snapshot
-from annotation.models.training import Model, Run, Score
+from annotation.models.training import Model, Run, Score, Verdict
 from annotation.models.workbench import Draft, PracticeAnswer, PracticeExample, SlateMessage
 
 __all__ = [
@@ -32,4 +32,5 @@ __all__ = [
     "SlateResponse",
     "Slot",
     "Snapshot",
+    "Verdict",
 ]

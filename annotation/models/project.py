@@ -27,8 +27,9 @@ class Project(models.Model):
     What annotators are asked is the task: its kind, and what may be said beside it. `scales` is a list of
     {"name": str, "points": {"0": str, …}}, the points being consecutive whole numbers with the anchors' texts (empty
     where a point has none); `flags` a list of {"key": str, "label": str}, a known key's label being empty;
-    `mask_patterns` a list of phrases that are masked in responses before anybody ranks them. `annotation.domain.tasks`
-    reads and writes them.
+    `mask_patterns` a list of phrases that are masked in responses before anybody ranks them. `show_verdicts` says
+    whether annotators may see what verifiers said of the responses of a slate that they have ranked.
+    `annotation.domain.tasks` reads and writes them.
     """
 
     class Task(models.TextChoices):
@@ -63,6 +64,7 @@ class Project(models.Model):
     highlights = models.BooleanField(_("highlights with comments"), default=True)
     corrections = models.CharField(_("corrections"), max_length=4, choices=Corrections, default=Corrections.ANY)
     mask_patterns = models.JSONField(_("masked phrases"), default=list, blank=True)
+    show_verdicts = models.BooleanField(_("verdicts after judging"), default=True)
     amend_minutes = models.PositiveIntegerField(_("minutes in which a ranking may be amended"), null=True, blank=True)
     break_after = models.PositiveSmallIntegerField(_("slates after which a break is offered"), null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)

@@ -1,4 +1,4 @@
-"""Runs, the models they make, and the scores that reward models give."""
+"""Runs, the models they make, the scores that reward models give, and the verdicts of verifiers."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ class Run(models.Model):
         CHECK = "check", _("check by verifiers")
         GENERATE = "generate", _("generation")
         SCORE = "score", _("scoring")
+        ADVISE = "advise", _("advice")
+        VERIFY = "verify", _("verification")
 
     class State(models.TextChoices):
         QUEUED = "queued", _("queued")
@@ -91,6 +93,8 @@ class Run(models.Model):
                         "check",
                         "generate",
                         "score",
+                        "advise",
+                        "verify",
                     ]
                 ),
                 name="run_method_known",
@@ -154,3 +158,31 @@ class Score(models.Model):
 
     def __str__(self) -> str:
         return f"{self.value:.3f}"
+
+
+class Verdict(models.Model):
+    """What its prompt's verifier said of a response: whether it passed, a score from 0 to 1, and why.
+
+    A prompt's verifier never changes once it has one, so that a response has one verdict. `verifier_hash` is the
+    SHA-256 of the verifier that said it.
+    """
+
+    response = models.OneToOneField(Response, on_delete=models.PROTECT, related_name="verdict")
+    run = models.ForeignKey(Run, on_delete=models.PROTECT, related_name="verdicts")
+    kind = models.CharField(max_length=20)
+    verifier_hash = models.CharField(max_length=64)
+    passed = models.BooleanField()
+    score = models.FloatField()
+    reason = models.TextField()
+    seconds = models.FloatField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["pk"]
+        constraints = [
+            models.CheckConstraint(condition=Q(score__range=(0, 1)), name="verdict_score_0_to_1"),
+            models.CheckConstraint(condition=~Q(reason=""), name="verdict_says_why"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.response_id} {'passed' if self.passed else 'failed'}"

@@ -16,8 +16,9 @@ from annotation.models import Ranking
 from annotation.queries import amendable_until, annotator_progress, earlier_versions, may_amend, search_rankings
 from annotation.rules import require_membership
 from annotation.views.conversation import split_conversation
-from annotation.views.paging import paginate
+from annotation.views.paging import kept_query, paginate
 from annotation.views.ranking import progress_text
+from annotation.views.verdicts import verdicts_of
 from annotation.views.wording import letters_for, say_ranking
 
 
@@ -33,6 +34,7 @@ def history(request: HttpRequest, slug: str) -> HttpResponse:
     found = search_rankings(membership, **_filters(wanted))
     page = paginate(request, found.select_related("annotator__project").prefetch_related("slate__places"))
     earlier = earlier_versions(page)
+    verdicts = verdicts_of(membership, rankings=list(page))
     context = {
         "membership": membership,
         "project": membership.project,
@@ -40,9 +42,12 @@ def history(request: HttpRequest, slug: str) -> HttpResponse:
         "form": form,
         "narrows": form.is_bound and form.is_valid() and any(wanted.values()),
         "page": page,
-        "rows": [_as_row(ranking, earlier=earlier[ranking.pk], task=task) for ranking in page],
+        "rows": [
+            _as_row(ranking, earlier=earlier[ranking.pk], task=task) | {"verdicts": verdicts.get(ranking.pk, [])}
+            for ranking in page
+        ],
         "progress_text": progress_text(annotator_progress(membership)),
-        "kept_query": _kept_query(request),
+        "kept_query": kept_query(request),
     }
     return render(request, "annotation/history.html", context, status=422 if form.errors else 200)
 
@@ -73,10 +78,3 @@ def _as_row(ranking: Ranking, *, earlier: list[Ranking], task: Task) -> dict[str
         "until": amendable_until(ranking, first=first),
         "earlier": [say(version) for version in earlier],
     }
-
-
-def _kept_query(request: HttpRequest) -> str:
-    """The filters of the address without its page, to go before "page=" in links."""
-    query = request.GET.copy()
-    query.pop("page", None)
-    return f"{query.urlencode()}&" if query else ""

@@ -24,6 +24,7 @@ from annotation.models import Guidelines, Membership, Project
 from annotation.queries import annotator_progress, latest_guidelines, project_overview, responses_are_coming
 from annotation.rules import can, projects_for_user, require_membership
 from annotation.templatetags.plots import interval_rows
+from annotation.verdicts import find_conflicts
 from annotation.views.agreement import NEWEST_SLATES, RESAMPLES
 from annotation.views.ranking import progress_text
 
@@ -98,6 +99,7 @@ def project_detail(request: HttpRequest, slug: str) -> HttpResponse:
     context |= {
         "overview": overview,
         "alpha": measure_alpha(membership.project, newest_slates=NEWEST_SLATES, resamples=RESAMPLES),
+        "conflicts": find_conflicts(membership.project).count(),
         "circle": circle_stations(overview),
         "report_rows": interval_rows(overview["latest_report"]),
         "step_url": _step_url(membership, overview["next_step"]["url_name"]),

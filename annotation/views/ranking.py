@@ -65,6 +65,7 @@ from annotation.rules import require_membership
 from annotation.views.asking import read_token, wants_json
 from annotation.views.conversation import split_conversation
 from annotation.views.messages import thread_context
+from annotation.views.verdicts import verdicts_of
 from annotation.views.wording import DEGREES, SHORT_DEGREES
 
 SLATES_WITH_KEYS_NAMED = 10
@@ -425,6 +426,7 @@ def _amendment(membership: Membership, *, ranking: Ranking) -> dict[str, Any]:
         "amending": True,
         "action": reverse("ranking_amend", kwargs={"slug": slug, "pk": ranking.pk}),
         "next_url": reverse("rank", kwargs={"slug": slug}),
+        "verdicts": verdicts_of(membership, rankings=[ranking]).get(ranking.pk, []),
         **thread_context(membership, ranking.slate),
     }
 

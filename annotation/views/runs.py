@@ -12,7 +12,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from annotation.domain.collecting import CollectionRefused, register_model
+from annotation.domain.collecting import COLLECTED, MAKE_NO_MODEL, CollectionRefused, register_model
 from annotation.domain.runs import ONLINE, TRAINED_ON, RunRefused, cancel_run, queue_run, run_directory, run_metrics
 from annotation.domain.snapshots import FORMATS
 from annotation.forms.runs import NEEDS_SNAPSHOT, RegisterForm, RunForm, reward_models, trainable_snapshots
@@ -53,20 +53,17 @@ def run_list(request: HttpRequest, slug: str) -> HttpResponse:
 @login_required
 @require_http_methods(["GET", "POST"])
 def run_new(request: HttpRequest, slug: str) -> HttpResponse:
-    """Choose the settings of a run and queue it."""
+    """Choose the settings of a run and queue it; the address may fill fields in by their names."""
     membership = require_membership(request.user, slug, action="train")
     asked = request.POST if request.method == "POST" else request.GET
     method = asked.get("method", Run.Method.REWARD)
     if method not in Run.Method.values:
         raise Http404("No such method.")
     if request.method == "GET":
-        initial = {"snapshot": asked.get("snapshot"), "base_model": asked.get("model")}
-        if "reward_model" in asked:
-            initial["reward_model"] = asked["reward_model"]
-        form = RunForm(method=method, project=membership.project, initial=initial)
+        form = RunForm(method=method, project=membership.project, initial=asked.dict())
         return _render_run_form(request, membership, form)
     form = RunForm(request.POST, method=method, project=membership.project)
-    run = _queue(form, membership) if form.is_valid() else None
+    run = queue_from_form(form, membership) if form.is_valid() else None
     if run is None:
         return _render_run_form(request, membership, form, status=422)
     return redirect("run_detail", slug=slug, number=run.number)
@@ -80,7 +77,7 @@ def run_detail(request: HttpRequest, slug: str, number: int) -> HttpResponse:
     run = require_run(membership, number)
     rows = run_metrics(run)
     report_rows = interval_rows(run.report)
-    context = _state_context(membership, run) | {
+    context = state_context(membership, run) | {
         "section": "runs",
         "report_rows": report_rows,
         "main_clear": beats_baselines(report_rows),
@@ -97,6 +94,7 @@ def run_detail(request: HttpRequest, slug: str, number: int) -> HttpResponse:
         "register_form": RegisterForm(initial={"name": f"{run.method}-{run.number}"}),
         "model": getattr(run, "registered_model", None),
         "stage": getattr(run, "stage", None),
+        "makes_model": run.method not in MAKE_NO_MODEL,
     }
     if is_online(run):
         context |= {"live": describe_live(run), "sampled": describe_samples(run), "score_rows": score_rows(run.report)}
@@ -109,7 +107,7 @@ def run_state(request: HttpRequest, slug: str, number: int) -> HttpResponse:
     """The line that says how the run stands; the page polls it while the run is active."""
     membership = require_membership(request.user, slug, action="train")
     run = require_run(membership, number)
-    response = render(request, "annotation/_run_state.html", _state_context(membership, run))
+    response = render(request, "annotation/_run_state.html", state_context(membership, run))
     if run.state not in ACTIVE and "HX-Request" in request.headers:
         response.headers["HX-Refresh"] = "true"  # it ended since the last poll: show the report
     return response
@@ -157,14 +155,18 @@ def run_register(request: HttpRequest, slug: str, number: int) -> HttpResponse:
 
 
 def what_it_made(run: Run) -> dict[str, Any] | None:
-    """What a finished generation or scoring left in the project."""
-    if run.state != Run.State.SUCCEEDED or run.method in NEEDS_SNAPSHOT:
+    """What a finished generation, scoring or verification left in the project."""
+    if run.state != Run.State.SUCCEEDED or run.method not in COLLECTED:
         return None
     if run.method == Run.Method.GENERATE:
         note = _("in %(slates)d new slates, which come first for annotators") % {
             "slates": Slate.objects.filter(responses__run=run).distinct().count()
         }
         return {"label": _("Responses"), "number": run.responses.count(), "note": note}
+    if run.method == Run.Method.VERIFY:
+        passed, count = run.verdicts.filter(passed=True).count(), run.verdicts.count()
+        note = _("%(passed)d passed, %(failed)d failed") % {"passed": passed, "failed": count - passed}
+        return {"label": _("Verdicts"), "number": count, "note": note}
     scored = run.base_model.scores.count() if run.base_model else 0
     return {"label": _("Scores"), "number": scored, "note": _("responses of the project scored by this model")}
 
@@ -225,7 +227,7 @@ def log_tail(run: Run) -> str:
     return "\n".join(lines[1:] if size > LOG_TAIL_BYTES else lines)
 
 
-def _queue(form: RunForm, membership: Membership) -> Run | None:
+def queue_from_form(form: RunForm, membership: Membership) -> Run | None:
     """Queue the run the form describes; None, with the reason in the form, where it is refused."""
     try:
         return queue_run(
@@ -260,7 +262,8 @@ def _render_run_form(request: HttpRequest, membership: Membership, form: RunForm
     return render(request, "annotation/run_new.html", context, status=status)
 
 
-def _state_context(membership: Membership, run: Run) -> dict[str, Any]:
+def state_context(membership: Membership, run: Run) -> dict[str, Any]:
+    """What the line that says how a run stands is made of."""
     status = run.status or {}
     step, total = status.get("step"), status.get("total_steps")
     return {

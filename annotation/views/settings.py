@@ -20,7 +20,7 @@ from annotation.rules import require_membership
 SECTIONS = {
     "question": ("kind", "scales", "slate_size", "overlap"),
     "beside": ("rationale", "rationale_min", "corrections", "highlights", "flags"),
-    "blinding": ("mask_patterns",),
+    "blinding": ("mask_patterns", "show_verdicts"),
     "flow": ("amend_minutes", "break_after", "lease_seconds"),
 }
 """The fields of the form by the part of the page in which they stand."""

@@ -28,9 +28,9 @@ from annotation.views.paging import paginate
 @login_required
 @require_http_methods(["GET", "POST"])
 def snapshot_list(request: HttpRequest, slug: str) -> HttpResponse:
-    """The project's snapshots, and a form that freezes the next one."""
+    """The project's snapshots, and a form that freezes the next one; the address may choose its format."""
     membership = require_membership(request.user, slug, action="export")
-    form = SnapshotForm(request.POST or None)
+    form = SnapshotForm(request.POST or None, initial={"format": request.GET.get("format")})
     if request.method == "POST" and form.is_valid():
         try:
             snapshot = freeze_snapshot(

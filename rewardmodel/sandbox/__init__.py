@@ -36,7 +36,11 @@ from rewardmodel.sandbox.isolation import (
 )
 from rewardmodel.sandbox.worker import Outcome, Stopped, Worker, start_worker
 
-__all__ = ["Limits", "Opaque", "Outcome", "Program", "ProgramFault", "Sandbox", "SandboxUnavailable", "Stopped"]
+__all__ = [
+    "Limits", "Opaque", "Outcome", "Program", "ProgramFault", "Sandbox", "SandboxUnavailable", "Stopped", "encode_value"
+]  # fmt: skip
+
+MOST_SPARE = 16  # one thread starts them all, and each holds a dozen files open
 
 
 class ProgramFault(Exception):
@@ -59,11 +63,11 @@ class Program:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
 
-    def call(self, name: str, arguments: Sequence[Any], **named: Any) -> Any:
+    def call(self, name: str, arguments: Sequence[Any], /, **named: Any) -> Any:
         """The result, as a claim of the program. Raises ProgramFault, or Stopped where it does not answer."""
         reply = self.exchange(
-            f'{{"do":"call","of":{{"name":{json.dumps(name)}}},"arguments":{_encode(list(arguments))},'
-            f'"named":{_encode(named)}}}'.encode()
+            f'{{"do":"call","of":{{"name":{json.dumps(name)}}},"arguments":{encode_value(list(arguments))},'
+            f'"named":{encode_value(named)}}}'.encode()
         )
         return read_reply(reply)
 
@@ -75,14 +79,16 @@ class Program:
 class Sandbox:
     """A pool of sandboxes that are started ahead; `close` it, or use it as a context. Threads may share it.
 
-    spare: how many wait, beyond those at work; as many as the machine has cores do.
+    spare: how many wait, beyond those at work; as many as the machine has cores do, up to MOST_SPARE.
     """
 
     def __init__(self, *, limits: Limits | None = None, spare: int | None = None, unsafe: bool = False) -> None:
         self.limits = limits or Limits()
         self.isolated = not unsafe
         self._bubblewrap = "" if unsafe else find_bubblewrap()
-        self._waiting: queue.Queue[Worker | Exception] = queue.Queue(maxsize=spare or os.cpu_count() or 1)
+        self._waiting: queue.Queue[Worker | Exception] = queue.Queue(
+            maxsize=spare or min(os.cpu_count() or 1, MOST_SPARE)
+        )
         self._closing = threading.Event()
         # One thread starts all workers: the kernel ends them with the thread that started them.
         self._starter = threading.Thread(target=self._keep_starting, name="sandbox", daemon=True)
@@ -164,6 +170,8 @@ class Sandbox:
         while not self._closing.is_set():
             try:
                 self._waiting.put(self._start())
+            except OSError as error:  # no process, descriptor or memory left, or a call that is forbidden here
+                self._waiting.put(explain_failure(f"it does not start ({error})"))
             except Exception as error:  # it belongs to whoever waits for a worker
                 self._waiting.put(error)
 
@@ -201,7 +209,8 @@ def _keep_opaque(tag: str, content: Any) -> Opaque:
     return Opaque(str(content[1])[:50])
 
 
-def _encode(value: Any) -> str:
+def encode_value(value: Any) -> str:
+    """The value as a program is sent it. Raises TypeError for what is no plain value."""
     return inside.encode(value, refer=_refuse)
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 ModuleType = type(sys)
 LONGEST_FRAME = 2**20
+MOST_SAID = 500  # characters of an error
 MOST_HASHED = 10_000  # elements of sets and keys of dicts in one value: colliding hashes cost their square
 
 
@@ -116,7 +117,7 @@ class _Decoder:
         [(tag, content)] = data.items()
         try:
             return self._build(tag, content)
-        except (TypeError, KeyError, AttributeError) as error:
+        except (TypeError, LookupError, ArithmeticError, AttributeError) as error:
             raise ValueError(f"no {tag}: {error}") from None
 
     def _build(self, tag: str, content: Any) -> Any:
@@ -242,7 +243,7 @@ def serve_program(source: str, *, requests: int, replies: int) -> None:
 
 def _describe_fault(error: BaseException) -> str:
     try:
-        text = str(error)[:500]
+        text = str(error)[:MOST_SAID]
     except BaseException:
         text = ""
     return f'{{"fault":[{encode_basestring_ascii(type(error).__name__)},{encode_basestring_ascii(text)}]}}'
@@ -258,7 +259,7 @@ class Remote:
     def __init__(self, judge: Judge, where: str, kind: str) -> None:
         self.__dict__.update(_judge=judge, _where=where, _kind=kind)
 
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
+    def __call__(self, /, *arguments: Any, **named: Any) -> Any:
         return self._judge.call(self._where, arguments, named)
 
     def __getattr__(self, name: str) -> Any:
@@ -406,9 +407,10 @@ def _try_test(source: str, names: dict[str, Any]) -> str:
     try:
         exec(compile(source, "test", "exec", dont_inherit=True), names)  # noqa: S102 (its purpose)
     except AssertionError as error:
-        return f"is false{f' ({error})' if str(error) else ''}"
+        text = str(error)[:MOST_SAID]
+        return f"is false{f' ({text})' if text else ''}"
     except BaseException as error:
-        text = str(error)
+        text = str(error)[:MOST_SAID]
         return f"raises {type(error).__name__}{f': {text}' if text else ''}"
     return ""
 
@@ -427,7 +429,7 @@ def limit_itself(*, uid: int, memory: int, seconds: int, file_size: int, open_fi
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_FSIZE, file_size),
         (resource.RLIMIT_NOFILE, open_files),
-        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CORE, 1),  # with 0 the kernel still starts the machine's crash handler, outside and as root
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
         (resource.RLIMIT_SIGPENDING, 256),

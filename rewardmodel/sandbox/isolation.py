@@ -54,16 +54,22 @@ class Limits:
     seconds: float = 10.0  # on the clock, and of CPU
     memory_mb: int = 512  # address space; there is one process
     files_mb: int = 16  # of /tmp together
+    files: int = 5000  # in /tmp
     open_files: int = 64
     threads: int = 32
     output_kb: int = 1024  # of stdout, and of stderr
 
     def __post_init__(self) -> None:
-        for name in ("seconds", "memory_mb", "files_mb", "open_files", "threads", "output_kb"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"limits of the sandbox: {name} must be above 0, got {getattr(self, name)}")
+        for name, value in vars(self).items():
+            if value <= 0:
+                raise InputError(f"limits of the sandbox: {name} must be above 0, got {value}")
         if self.memory_mb < 64:
             raise InputError(f"limits of the sandbox: memory_mb must be at least 64, got {self.memory_mb}")
+
+    @property
+    def processor_seconds(self) -> int:
+        """Of CPU; the clock comes first where one thread works."""
+        return math.ceil(self.seconds) + 1
 
 
 @dataclass(frozen=True)
@@ -157,7 +163,7 @@ def _build_script(limits: Limits, *, uid: int, tasks: int | None = None) -> list
     numbers = (
         uid,
         limits.memory_mb * 2**20,
-        math.ceil(limits.seconds) + 1,  # of CPU; the clock comes first where one thread works
+        limits.processor_seconds,
         limits.files_mb * 2**20,
         limits.open_files,
         limits.threads + 2 if tasks is None else tasks,  # bubblewrap's own process, and the first thread

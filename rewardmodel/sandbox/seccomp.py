@@ -1,9 +1,10 @@
 """The filter of system calls for model-written code, as a classic BPF program that bubblewrap installs.
 
 Everything that a program under test has no use for is refused: new processes and namespaces, mounts, sockets other than
-a pair of local ones, tracing and the memory of other processes, shared memory that no limit counts, keys, io_uring,
-BPF, performance counters, the clock, modules. Refused calls answer "not permitted", so that a program fails where it
-asked. Calls of another architecture (also x32) kill the process; calls newer than this list do not exist.
+a pair of local ones, tracing and the memory of other processes, shared memory that no limit counts, keys, io_uring and
+its forerunner (whose contexts all users share), BPF, performance counters, the clock, modules, writing out other
+people's files. Refused calls answer "not permitted", so that a program fails where it asked. Calls of another
+architecture (also x32) kill the process; calls newer than this list do not exist.
 
 Left out: signals, which reach nothing outside the namespace, and execve, which bubblewrap itself needs after the filter
 is in place; without fork it only replaces the program. Numbers are those of the kernel's tables; layout: linux/filter.h
@@ -81,7 +82,13 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "migrate_pages": (256, 238),
     "move_pages": (279, 239),
     "vmsplice": (278, 75),
+    "splice": (275, 76),
+    "tee": (276, 77),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
     # doors into the kernel
+    "io_setup": (206, 0),
     "io_uring_setup": (425, 425),
     "io_uring_enter": (426, 426),
     "io_uring_register": (427, 427),
@@ -97,6 +104,8 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "uselib": (134, None),
     "_sysctl": (156, None),
     # the machine
+    "sync": (162, 81),
+    "syncfs": (306, 267),
     "init_module": (175, 105),
     "finit_module": (313, 273),
     "delete_module": (176, 106),
@@ -148,7 +157,8 @@ ARCHITECTURES = {
 def build_filter(machine: str) -> bytes:
     """The program for a machine of ARCHITECTURES, as the array of struct sock_filter that --seccomp reads."""
     architecture = ARCHITECTURES[machine]
-    refused = sorted(numbers[architecture.column] or 0 for numbers in REFUSED.values())
+    numbers = (each[architecture.column] for each in REFUSED.values())
+    refused = sorted(number for number in numbers if number is not None)
     return b"".join(
         [
             _load(_ARCHITECTURE),
@@ -158,7 +168,7 @@ def build_filter(machine: str) -> bytes:
             _refuse_if(_AT_LEAST, NEWEST_CALL + 1, answer=_NO_SUCH_CALL),
             # glibc falls back to clone, whose flags can be read
             _refuse_if(_EQUAL, architecture.clone3, answer=_NO_SUCH_CALL),
-            *(_refuse_if(_EQUAL, number, answer=_NOT_PERMITTED) for number in refused if number),
+            *(_refuse_if(_EQUAL, number, answer=_NOT_PERMITTED) for number in refused),
             _judge(
                 architecture.clone,
                 argument=0,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import selectors
 import signal
 import subprocess
@@ -23,6 +24,8 @@ from rewardmodel.sandbox.inside import LONGEST_FRAME
 from rewardmodel.sandbox.isolation import Command, Limits, explain_failure
 
 START_SECONDS, END_SECONDS = 30.0, 5.0
+LOOK_SECONDS = 0.1  # how often files are counted
+INIT_MEMORY = 32 * 2**20
 READY = b'"ready"'
 
 
@@ -30,8 +33,8 @@ READY = b'"ready"'
 class Outcome:
     """How a program ended.
 
-    ending: exited, timed out, flooded (it wrote more than it may). memory_bound: what the limit on memory holds for:
-    one process (there can be no other), or each process (without isolation there can be any number).
+    ending: exited, timed out, flooded (it wrote more than it may, or made more files). memory_bound: what the limit on
+    memory holds for: one process (there can be no other), or each process (without isolation there can be any number).
     """
 
     ending: str
@@ -68,6 +71,8 @@ class Worker:
     def __post_init__(self) -> None:
         self._exit = os.pidfd_open(self.process.pid)
         self._init: int | None = None
+        self._files: int | None = None  # the sandbox's /tmp
+        self._next_look = 0.0
         self._stdin: int | None = self._fileno(self.process.stdin)
         self._stdout, self._stderr = self._fileno(self.process.stdout), self._fileno(self.process.stderr)
         self._outgoing = bytearray()
@@ -99,8 +104,22 @@ class Worker:
         if ready != READY:
             raise explain_failure(self._last_words()) from None
         if self.info is not None:
-            # The first process of the sandbox waits for us, so that its number is still its own.
-            self._init = os.pidfd_open(json.loads(os.read(self.info, 4096))["child-pid"])
+            try:
+                self._hold_init(json.loads(os.read(self.info, 4096))["child-pid"])
+            except OSError as error:
+                raise explain_failure(f"its first process cannot be held: {error}") from None
+
+    def _hold_init(self, pid: int) -> None:
+        """The first process of the sandbox, which waits for us, so that its number is still its own.
+
+        To an ordinary user's program it is a process of the same user, whose memory it may write: without bounds of its
+        own it would be a second program without any.
+        """
+        self._init = os.pidfd_open(pid)
+        self._files = os.open(f"/proc/{pid}/root/tmp", os.O_PATH | os.O_DIRECTORY)
+        seconds = self.limits.processor_seconds
+        resource.prlimit(pid, resource.RLIMIT_AS, (INIT_MEMORY, INIT_MEMORY))
+        resource.prlimit(pid, resource.RLIMIT_CPU, (seconds, seconds))
 
     def give(self, message: bytes, *, who: str = "the program", stdin: bytes | None = None) -> None:
         """Start the clock with the job; what follows on stdin is the program's own and ends there."""
@@ -151,7 +170,7 @@ class Worker:
         for stream in (self.process.stdout, self.process.stderr, self.process.stdin):
             with contextlib.suppress(OSError):
                 stream.close()  # type: ignore[union-attr]
-        for descriptor in (self.replies, self._exit, self._init, self.info):
+        for descriptor in (self.replies, self._exit, self._init, self._files, self.info):
             if descriptor is not None:
                 os.close(descriptor)
         if self.home is not None:
@@ -183,7 +202,8 @@ class Worker:
             left = self.deadline - time.monotonic()
             if left <= 0:
                 raise Stopped(f"{self.who} took longer than {self.limits.seconds:g} s", ending="timed out")
-            for key, _events in self._selector.select(left):
+            self._count_files()
+            for key, _events in self._selector.select(min(left, LOOK_SECONDS)):
                 if key.fd == self._exit:
                     self._ended = True
                 elif key.fd == self._stdin:
@@ -211,6 +231,16 @@ class Worker:
         if len(buffer) > most or too_long:
             raise Stopped(f"{self.who} wrote more than {most:,} bytes", ending="flooded")
         return True
+
+    def _count_files(self) -> None:
+        """Raises Stopped where there are too many: the bound on /tmp counts pages, and an empty file takes none of
+        them, but a kilobyte of the kernel's memory."""
+        if self._files is None or time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK_SECONDS
+        found = os.fstatvfs(self._files)
+        if found.f_files - found.f_ffree > self.limits.files:
+            raise Stopped(f"{self.who} made more than {self.limits.files:,} files", ending="flooded")
 
     def _drain(self) -> None:
         """What was written before the end."""
@@ -273,12 +303,12 @@ class Worker:
 def start_worker(command: Command, *, limits: Limits, isolated: bool) -> Worker:
     """Starts the command. The thread that calls this must outlive the worker: bubblewrap ends with the thread."""
     home = None if isolated else tempfile.TemporaryDirectory(prefix="unsafe-")
-    replies, replies_end = os.pipe()
-    info, info_end = os.pipe() if isolated else (None, None)
-    inherited = {name: _hold(data) for name, data in command.files.items()} | {"replies": replies_end}
-    if info_end is not None:
-        inherited["info"] = info_end
-    try:
+    with contextlib.ExitStack() as opened, contextlib.ExitStack() as undone:
+        inherited = {name: _hold(data, until=opened) for name, data in command.files.items()}
+        replies, inherited["replies"] = _open_pipe(reader=undone, writer=opened)
+        info = None
+        if isolated:
+            info, inherited["info"] = _open_pipe(reader=undone, writer=opened)
         process = subprocess.Popen(
             [_fill_in(word, inherited) for word in command.words],
             env={},
@@ -290,13 +320,21 @@ def start_worker(command: Command, *, limits: Limits, isolated: bool) -> Worker:
             pass_fds=tuple(inherited.values()),
             start_new_session=True,
         )
-    finally:
-        for descriptor in inherited.values():
-            os.close(descriptor)
-    worker = Worker(process, replies, info, limits, isolated, home)
-    if command.uid:
-        worker.hand_streams_to(command.uid)
+        undone.callback(process.wait)
+        undone.callback(process.kill)
+        worker = Worker(process, replies, info, limits, isolated, home)
+        if command.uid:
+            worker.hand_streams_to(command.uid)
+        undone.pop_all()
     return worker
+
+
+def _open_pipe(*, reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
+    """Both ends of a pipe, and who closes them."""
+    ends = os.pipe()
+    for stack, end in zip((reader, writer), ends, strict=True):
+        stack.callback(os.close, end)
+    return ends
 
 
 def _fill_in(word: str, inherited: dict[str, int]) -> str:
@@ -304,9 +342,10 @@ def _fill_in(word: str, inherited: dict[str, int]) -> str:
     return str(inherited[word[1:-1]]) if word[1:-1] in inherited and word[0] == "{" else word
 
 
-def _hold(data: bytes) -> int:
+def _hold(data: bytes, *, until: contextlib.ExitStack) -> int:
     """A descriptor to read the data from."""
     descriptor = os.memfd_create("sandbox")
+    until.callback(os.close, descriptor)
     with os.fdopen(os.dup(descriptor), "wb") as stream:
         stream.write(data)
     os.lseek(descriptor, 0, os.SEEK_SET)

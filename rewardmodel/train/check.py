@@ -19,7 +19,12 @@ from rewardmodel.data import DataError, hash_file, read_manifest, read_verifiabl
 from rewardmodel.models import load_policy, load_tokenizer, read_positions, resolve_model
 from rewardmodel.progress import Progress
 from rewardmodel.rundir import RunDir
-from rewardmodel.train.common import keep_prompts, record_provenance
+from rewardmodel.train.common import (
+    keep_prompts,
+    note_where_not_isolated,
+    record_provenance,
+    warn_where_not_isolated,
+)
 from rewardmodel.train.explore import Checkers, Exploration, Prompt, explore_prompts
 from rewardmodel.train.rejection import read_sampling, summarize_answers
 from rewardmodel.verifiers.registry import Permissions, parse_verifier, require_sandbox
@@ -36,18 +41,21 @@ class CheckData:
     manifest: dict[str, Any]
 
 
-def run_check(spec: CheckSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]:
+def run_check(spec: CheckSpec, *, run: RunDir, progress: Progress, unsafe_code: bool = False) -> dict[str, Any]:
     """Answer, verify, and return the report.
 
-    Raises InputError for data, verifiers or a model that cannot be used, and for code where nothing isolates it.
+    Raises InputError for data, verifiers or a model that cannot be used, and for code where nothing isolates it, unless
+    that is allowed.
     """
     started = run.read_status()["started_at"]
     progress.start("loading")
     compute = resolve_compute(spec.device, precision=spec.precision, threads=spec.threads)
-    permissions = Permissions(reward_model=spec.reward_model)
+    permissions = Permissions(reward_model=spec.reward_model, unsafe_code=unsafe_code)
     base = resolve_model(spec.model)
     tokenizer = load_tokenizer(base)
     data = read_data(spec, tokenizer=tokenizer, permissions=permissions)
+    isolated = require_sandbox((prompt.verifier for prompt in data.test), unsafe=unsafe_code)
+    warn_where_not_isolated(run, isolated=isolated)
     record_provenance(spec, run=run, data=data, model=base, compute=compute)
     model = load_policy(base, tokenizer=tokenizer, compute=compute, dtype=compute.weights_dtype)
     limit = read_positions(model)
@@ -82,11 +90,12 @@ def run_check(spec: CheckSpec, *, run: RunDir, progress: Progress) -> dict[str, 
         "seconds": round(time.time() - started, 1),
         "device": compute.device,
         "precision": compute.precision,
+        "notes": note_where_not_isolated(run),
     }
 
 
 def read_data(spec: CheckSpec, *, tokenizer: Any, permissions: Permissions) -> CheckData:
-    """The held-out prompts that leave room for an answer, each once. Raises DataError, SandboxUnavailable."""
+    """The held-out prompts that leave room for an answer, each once. Raises DataError."""
     file = Path(spec.data) / "test.jsonl" if isinstance(spec.data, str) else Path(spec.data["test"])
     if not file.is_file():
         raise DataError(f"data: {file} does not exist; the test split is needed")
@@ -94,7 +103,6 @@ def read_data(spec: CheckSpec, *, tokenizer: Any, permissions: Permissions) -> C
         file, parse_verifier=lambda mapping: parse_verifier(mapping, permissions=permissions)
     )
     kept, dropped = keep_prompts(spec, prompts=found, tokenizer=tokenizer, file=file)
-    require_sandbox(prompt.verifier for prompt in kept)
     return CheckData(
         test=kept[: spec.test_prompts],
         dropped={"test": dropped},

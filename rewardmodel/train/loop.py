@@ -295,7 +295,7 @@ class Training:
             pad_id=self.pad_id,
             device=self.compute.device,
             share=self.share,
-            length=self.shape.length if self.shape else (_round_up(size) if cuda else None),
+            length=self.shape.length if self.shape else (round_up(size) if cuda else None),
             stretches=self.shape.stretches if self.shape else None,
             key_count=self.shape.key_count if self.shape else None,
             copy_count=self.shape.copy_count if self.shape else None,
@@ -343,14 +343,14 @@ class Training:
                 copies = max([copies, *(len(group.sequences) for group in together)])
         if not sizes:
             return None
-        length = _round_up(max(tokens for tokens, _ in sizes))
+        length = round_up(max(tokens for tokens, _ in sizes))
         if sum(tokens for tokens, _ in sizes) < 0.9 * length * len(sizes):
             return None
         filling = max(length - tokens for tokens, _ in sizes)
         return Shape(
             length=length,
             stretches=stretches + 1 + filling // self.longest,
-            key_count=_round_up(max(length - tokens + keys for tokens, keys in sizes)),
+            key_count=round_up(max(length - tokens + keys for tokens, keys in sizes)),
             copy_count=copies,
         )
 
@@ -413,7 +413,8 @@ class Training:
         self.model.float()
 
 
-def _round_up(size: int) -> int:
+def round_up(size: int) -> int:
+    """The length to which a row of so many tokens is filled on a GPU."""
     return -(-size // STEP_OF_LENGTH) * STEP_OF_LENGTH
 
 

@@ -69,8 +69,9 @@ from rewardmodel.train.common import (
     recall,
     record_provenance,
     seal_checkpoint,
+    warn_where_not_isolated,
 )
-from rewardmodel.train.loop import KEPT_CHECKPOINTS, Optimizer
+from rewardmodel.train.loop import KEPT_CHECKPOINTS, Optimizer, prepare_blocks, round_up
 from rewardmodel.train.objectives import Reading, choose_objective
 from rewardmodel.train.ppo_report import build_ppo_report, measure_policy, record_samples, warn_of_training
 from rewardmodel.train.rewards import Rewards, hash_models, open_judge
@@ -87,8 +88,11 @@ from rewardmodel.train.rollouts import (
     split_rollout,
     spread,
 )
+from rewardmodel.train.settle import estimate_saving
 
 MOST_TOKENS = {"cpu": 4096, "cuda": 16384}
+COMPILE_SECONDS = 30.0
+"""What compiling for rows of many lengths, with and without gradients, took for SmolLM2-135M on one H200, and some."""
 ENOUGH_ROWS = 8  # of metrics, before warnings are given while the training goes on: quarters of two steps
 
 
@@ -99,6 +103,7 @@ class Facts:
     steps: int
     stopped: str
     packed: bool
+    compiled: bool
 
 
 ReadTokens = Callable[[Row | Rectangle, Completions], Sequence[torch.Tensor]]
@@ -106,7 +111,7 @@ Sample = Callable[[Any, int], None]
 """Has a policy answer the report's prompts after so many steps, and keeps the answers."""
 
 
-def run_ppo(spec: OnlineSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]:
+def run_ppo(spec: OnlineSpec, *, run: RunDir, progress: Progress, unsafe_code: bool = False) -> dict[str, Any]:
     """Train, save outputs/model and return the report, whose figures are those of the saved model.
 
     Raises InputError before any training for data or models that cannot be used, CancelledError when asked to stop.
@@ -121,7 +126,8 @@ def run_ppo(spec: OnlineSpec, *, run: RunDir, progress: Progress) -> dict[str, A
     data = read_prompt_splits(spec, tokenizer=tokenizer)
     data.sha256.update(hash_models(spec))
     provenance = record_provenance(spec, run=run, data=data, model=base, compute=compute)
-    rewards = Rewards(spec, items={"train": data.train, "test": data.test})
+    rewards = Rewards(spec, items={"train": data.train, "test": data.test}, unsafe_code=unsafe_code)
+    warn_where_not_isolated(run, isolated=rewards.isolated)
     gold = None if spec.gold_model is None else open_judge(spec.gold_model, spec=spec)
     target = run.outputs / "model"
     shown = data.test[: spec.report_samples]
@@ -169,7 +175,7 @@ def run_ppo(spec: OnlineSpec, *, run: RunDir, progress: Progress) -> dict[str, A
         started=started,
         progress=progress,
     )
-    report["settled"] = {"packed": facts.packed}
+    report["settled"] = {"packed": facts.packed, "compiled": facts.compiled}
     write_card(target, report=report, provenance=provenance)
     return report
 
@@ -214,7 +220,7 @@ def _train(
     save_model(merge_adapters(training.policy), tokenizer=tokenizer, directory=target)
     if isinstance(spec, PPOSpec) and spec.save_critic:
         save_model(merge_adapters(training.critic), tokenizer=tokenizer, directory=run.outputs / "critic")
-    return before, Facts(training.done, training.stopped, training.packed)
+    return before, Facts(training.done, training.stopped, training.packed, bool(training.compiled))
 
 
 def prepare_models(
@@ -280,6 +286,7 @@ class PPOTraining:
             )
         self.total = count_rollouts(spec, prompts=len(prompts))
         self.coefficient = self.objective.coefficient
+        self.compiled: bool | None = None  # not settled before the first rollout says how long conversations are
         self.done = 0  # whole steps
         self.moves = 0  # of the weights, in all
         self.part = 0  # minibatches learned of the rollout at hand
@@ -411,8 +418,22 @@ class PPOTraining:
     def _aim(self) -> None:
         """Advantages and returns of the rollout at hand, which follow from it and the KL coefficient."""
         assert self.rollout is not None
+        if self.compiled is None:
+            self.compiled = self._compile_where_it_pays(self.rollout)
         self.groups = self.rollout.to_groups(group_size=self.spec.group_size)
         self.targets = self.objective.aim(self.rollout, coefficient=self.coefficient)
+
+    def _compile_where_it_pays(self, rollout: Rollout) -> bool:
+        """Compile the layers of all models, judged by the steps ahead being as long as this one; whether it did."""
+        models = [model for model in (self.policy, self.critic) if model is not None]
+        # Reading forward alone, as policy, critic and reference are for the rollout, is a third of the work.
+        passes = self.spec.ppo_epochs * len(models) + (len(models) + 1) / 3
+        tokens = passes * rollout.ids.numel() * (self.total - self.done)
+        if not settle_compiling(self.spec, model=self.policy, tokens=tokens, packed=self.packed, compute=self.compute):
+            return False
+        for model in [*models, *([self.reference] if self.reference is not None else [])]:
+            prepare_blocks(model, compiled=True, dynamic=True, checkpointing=False)
+        return True
 
     def learn(self) -> None:
         """Read the next minibatch of the rollout at hand, forward and back, and move policy and critic."""
@@ -567,7 +588,9 @@ class PPOTraining:
         pad_id, device = self.tokenizer.pad_token_id, self.compute.device
         batch: Row | Rectangle
         if self.packed:
-            batch = build_row(groups, pad_id=pad_id, device=device)
+            size = sum(group.tokens for group in groups)
+            # Compiled code that has met one length of its multiples takes the others too.
+            batch = build_row(groups, pad_id=pad_id, device=device, length=round_up(size) if device == "cuda" else None)
         else:
             sequences = [ids for group in groups for ids in group.sequences]
             batch = build_rectangle(sequences, pad_id=pad_id, device=device)
@@ -620,6 +643,15 @@ def settle_packing(spec: OnlineSpec, *, models: Sequence[Any], compute: Compute)
     if compute.device == "cuda" and compute.precision != "bf16":
         raise InputError("packing: FlashAttention computes in bf16 only; set precision bf16, or packing padded")
     return True
+
+
+def settle_compiling(spec: OnlineSpec, *, model: Any, tokens: float, packed: bool, compute: Compute) -> bool:
+    """Whether layers are compiled, for reading so many tokens forward and back."""
+    if spec.compile != "auto":
+        return spec.compile == "on"
+    if compute.device != "cuda" or not packed or spec.tuning != "full":  # adapters have not been measured compiled
+        return False
+    return estimate_saving(model, tokens=tokens) > COMPILE_SECONDS
 
 
 def train_by_rollouts(

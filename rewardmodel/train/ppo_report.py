@@ -20,6 +20,7 @@ from rewardmodel.evaluation.resampling import mean_interval
 from rewardmodel.generate import Sampling, generate_responses
 from rewardmodel.progress import Progress
 from rewardmodel.rundir import RunDir
+from rewardmodel.train.common import note_where_not_isolated
 from rewardmodel.train.rewards import Judge, Rewards, read_scores
 from rewardmodel.train.rollouts import PromptData, seed_of_step
 
@@ -115,7 +116,7 @@ def build_ppo_report(
         "seconds": round(time.time() - started, 1),
         "device": compute.device,
         "precision": compute.precision,
-        "notes": [*_list_notes(data, stopped=stopped), *warnings],
+        "notes": [*_list_notes(data, stopped=stopped), *note_where_not_isolated(run), *warnings],
         "samples": list_samples(data.test, before=before, after=after, n=spec.report_samples),
     }
 

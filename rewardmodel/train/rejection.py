@@ -52,9 +52,16 @@ from rewardmodel.progress import Progress
 from rewardmodel.rundir import RunDir, read_json, read_json_lines, write_json_lines
 from rewardmodel.selection import Attempt, Selection, pair_attempts, pass_at_k, select_attempts
 from rewardmodel.trackers import find_trackers
-from rewardmodel.train.common import keep_prompts, read_trained_steps, recall, record_provenance
+from rewardmodel.train.common import (
+    keep_prompts,
+    note_where_not_isolated,
+    read_trained_steps,
+    recall,
+    record_provenance,
+    warn_where_not_isolated,
+)
 from rewardmodel.train.examples import ExampleData
-from rewardmodel.train.explore import Checkers, Exploration, Prompt, explore_prompts
+from rewardmodel.train.explore import Checkers, Exploration, Prompt, explore_prompts, is_usable
 from rewardmodel.train.sft import train_on_rows
 from rewardmodel.verifiers.registry import Permissions, parse_verifier, require_sandbox
 from rewardmodel.verifiers.workers import WorkerPool
@@ -123,20 +130,22 @@ class Setting:
         return self.base if number == 0 else self.round_directory(number) / "sft" / "outputs" / "model"
 
 
-def run_rejection(spec: RejectionSpec, *, run: RunDir, progress: Progress) -> dict[str, Any]:
+def run_rejection(spec: RejectionSpec, *, run: RunDir, progress: Progress, unsafe_code: bool = False) -> dict[str, Any]:
     """All rounds; saves outputs/ and returns the report, whose figures are those of the last round's policy.
 
     Raises InputError before any sampling for data, verifiers or a model that cannot be used, and for code to be run
-    where nothing isolates it; after a round's sampling, where not one attempt was accepted.
+    where nothing isolates it, unless that is allowed; after a round's sampling, where not one attempt was accepted.
     """
     started = run.read_status()["started_at"]
     progress.start("loading")
     find_trackers(spec, run=run)
     compute = resolve_compute(spec.device, precision=spec.precision, threads=spec.threads)
-    permissions = Permissions(reward_model=spec.reward_model)
+    permissions = Permissions(reward_model=spec.reward_model, unsafe_code=unsafe_code)
     base = resolve_model(spec.model)
     tokenizer = load_tokenizer(base)
     data = read_data(spec, tokenizer=tokenizer, permissions=permissions)
+    verifiers = [prompt.verifier for prompt in (*data.train, *data.test)]
+    warn_where_not_isolated(run, isolated=require_sandbox(verifiers, unsafe=unsafe_code))
     provenance = record_provenance(spec, run=run, data=data, model=base, compute=compute)
     workers = spec.workers or os.cpu_count() or 1
     with WorkerPool(workers) as pool:
@@ -160,8 +169,7 @@ def run_rejection(spec: RejectionSpec, *, run: RunDir, progress: Progress) -> di
 def read_data(spec: RejectionSpec, *, tokenizer: Any, permissions: Permissions) -> RejectionData:
     """The prompts that leave room for a response, each once, and the rows to imitate.
 
-    Raises DataError for a row without a verifier or with a wrong one, and where a split has no prompt left;
-    SandboxUnavailable where code is to be checked and nothing isolates it.
+    Raises DataError for a row without a verifier or with a wrong one, and where a split has no prompt left.
     """
     files = find_splits(spec.data)
     kept: dict[str, list[Prompt]] = {}
@@ -171,7 +179,6 @@ def read_data(spec: RejectionSpec, *, tokenizer: Any, permissions: Permissions) 
             files[split], parse_verifier=lambda mapping: parse_verifier(mapping, permissions=permissions)
         )
         kept[split], dropped[split] = keep_prompts(spec, prompts=found, tokenizer=tokenizer, file=files[split])
-    require_sandbox(prompt.verifier for prompts in kept.values() for prompt in prompts)
     sha256 = {split: hash_file(files[split]) for split in ("train", "test")}
     examples = read_examples(spec.examples) if spec.examples else []
     if spec.examples:
@@ -249,7 +256,7 @@ def explore(setting: Setting, *, number: int) -> dict[str, Any]:
     return {
         "attempts": len(rows),
         "passed": len(passed),
-        "acceptance": len(passed) / len(rows),
+        "acceptance": sum(map(is_usable, rows)) / len(rows),
         "unfinished": sum(row["finish_reason"] != "eos" for row in rows),
         "solved": len({row["prompt_id"] for row in passed}),
         "prompts": len(setting.data.train),
@@ -494,6 +501,7 @@ def build_report(setting: Setting, *, rounds: list[dict[str, Any]], started: flo
     gains = np.asarray(after.pop("rates")) - np.asarray(before.pop("rates"))
     shared = len({text_of(one.prompt) for one in data.train} & {text_of(one.prompt) for one in data.test})
     notes = [f"{shared} prompts of the test split are in the training split too"] if shared else []
+    notes += note_where_not_isolated(setting.run)
     return {
         "method": spec.method,
         "base_model": spec.model,

@@ -36,7 +36,7 @@ from rewardmodel.models import ModelError, read_positions, resolve_model
 from rewardmodel.score import load_scorer, score_texts
 from rewardmodel.train.common import hash_weights
 from rewardmodel.train.memory import TrainingError
-from rewardmodel.verifiers.registry import Verifier, parse_verifier, require_sandbox, verify
+from rewardmodel.verifiers.registry import Permissions, Verifier, parse_verifier, require_sandbox, verify
 from rewardmodel.verifiers.workers import WorkerPool
 
 SCORED_AT_ONCE = {"cpu": 16, "cuda": 64}
@@ -59,13 +59,31 @@ class Rewarded:
 class Rewards:
     """A spec's terms, opened."""
 
-    def __init__(self, spec: OnlineSpec, *, items: Mapping[str, Sequence[PromptItem]]) -> None:
-        """items: the prompts of each split, whose rows hold what verifiers check.
+    def __init__(
+        self, spec: OnlineSpec, *, items: Mapping[str, Sequence[PromptItem]], unsafe_code: bool = False
+    ) -> None:
+        """items: the prompts of each split, whose rows hold what verifiers check. unsafe_code: whether model-written
+        code may run where nothing isolates it; `isolated` then says whether all of it is isolated all the same.
 
-        Raises InputError for a model, a function, or a row's verifier that is none.
+        Raises InputError for a model, a function, or a row's verifier that is none, and where code cannot be isolated.
         """
         self.terms = spec.terms
-        self._measures = [open_term(term, spec=spec, items=items) for term in self.terms]
+        self.isolated = True
+        self._measures = [self._open(term, spec=spec, items=items, unsafe_code=unsafe_code) for term in self.terms]
+
+    def _open(
+        self,
+        term: RewardTerm,
+        *,
+        spec: OnlineSpec,
+        items: Mapping[str, Sequence[PromptItem]],
+        unsafe_code: bool,
+    ) -> Measure:
+        if not isinstance(term, VerifierTerm):
+            return open_term(term, spec=spec)
+        parsed = {id(item): _read_verifier(item, split=split) for split, part in items.items() for item in part}
+        self.isolated = require_sandbox(parsed.values(), unsafe=unsafe_code)
+        return _open_verifiers(parsed, permissions=Permissions(unsafe_code=unsafe_code))
 
     def __call__(self, items: Sequence[PromptItem], responses: Sequence[Response]) -> Rewarded:
         """The rewards of responses, each to the prompt beside it. Raises TrainingError where there is none."""
@@ -78,12 +96,10 @@ class Rewards:
         return Rewarded(np.asarray(total).tolist(), parts)
 
 
-def open_term(term: RewardTerm, *, spec: OnlineSpec, items: Mapping[str, Sequence[PromptItem]]) -> Measure:
-    """A term as a function. Raises InputError where it cannot be had."""
+def open_term(term: RewardTerm, *, spec: OnlineSpec) -> Measure:
+    """A term as a function; that of verifiers needs the rows. Raises InputError where it cannot be had."""
     if isinstance(term, ModelTerm):
         return _open_models(term, spec=spec)
-    if isinstance(term, VerifierTerm):
-        return _open_verifiers(items)
     if isinstance(term, LengthTerm):
         return lambda _items, responses: [punish_length(r.n_tokens, free=term.free, most=term.most) for r in responses]
     if isinstance(term, FormatTerm):
@@ -144,15 +160,13 @@ def _open_models(term: ModelTerm, *, spec: OnlineSpec) -> Measure:
     return measure
 
 
-def _open_verifiers(items: Mapping[str, Sequence[PromptItem]]) -> Measure:
-    """The score, 0 to 1, of each row's own `verifier`."""
-    parsed = {id(item): _read_verifier(item, split=split) for split, part in items.items() for item in part}
-    require_sandbox(parsed.values())
+def _open_verifiers(parsed: Mapping[int, Verifier], *, permissions: Permissions) -> Measure:
+    """The score, 0 to 1, of each row's own `verifier`. parsed: by the id of the row."""
     size = min(os.cpu_count() or 1, 8)
     pool = WorkerPool(size)
 
     def check(item: PromptItem, response: Response) -> float:
-        return verify(item.prompt, response.text, parsed[id(item)], pool=pool).score
+        return verify(item.prompt, response.text, parsed[id(item)], permissions=permissions, pool=pool).score
 
     def measure(items: Sequence[PromptItem], responses: Sequence[Response]) -> list[float]:
         with ThreadPoolExecutor(size) as threads:

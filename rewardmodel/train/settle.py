@@ -136,9 +136,7 @@ def _settle_compile(
         return False
     if compute.device != "cuda" or not packed or spec.tuning != "full":  # adapters have not been measured compiled
         return False
-    seconds = count_flops(model, tokens=tokens) / find_peak()
-    eager, fast = SHARES[find_parts(model)[0].config.get_text_config().hidden_size < 1024]
-    saved = seconds / eager - seconds / fast
+    saved = estimate_saving(model, tokens=tokens)
     pays = saved > 1.5 * COMPILE_SECONDS
     reasons.append(f"compiling would save about {saved:.0f} s and cost about {COMPILE_SECONDS:.0f} s")
     return pays
@@ -189,6 +187,13 @@ def estimate_bytes(model: Any, *, weights: str, checkpointing: bool, compiled: b
     if not is_classifier(model):
         state += 3 * 4 * MOST_LOGITS
     return state, (2 * wide * hidden * layers + 2 * block) if checkpointing else block * layers
+
+
+def estimate_saving(model: Any, *, tokens: float) -> float:
+    """The seconds that a compiled block saves on this GPU, of reading so many tokens forward and back."""
+    eager, fast = SHARES[find_parts(model)[0].config.get_text_config().hidden_size < 1024]
+    seconds = count_flops(model, tokens=tokens) / find_peak()
+    return seconds / eager - seconds / fast
 
 
 def count_flops(model: Any, *, tokens: float) -> float:

@@ -11,9 +11,9 @@ Expected results never enter the sandbox that the program runs in. What a call r
 are more than `f(literals) == literal` run with their setup in a second sandbox, where the program's names are stand-ins
 that ask it. So a program can claim a result, and cannot claim to have passed.
 
-All tests of one entry share a run of the program and its time; each stdin has its own. What passes is run once more: a
-program that passes only sometimes does not pass. Left out: other languages, packages, and tests that hand the program
-functions or objects of their own.
+All tests of one entry share a run of the program and its time; each stdin has its own. After a test that runs out of
+time no more are tried, and they count as failed. What passes is run once more: a program that passes only sometimes
+does not pass. Left out: other languages, packages, and tests that hand the program functions or objects of their own.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from rewardmodel.contract import SpecError
-from rewardmodel.sandbox import Outcome, ProgramFault, Sandbox, Stopped
-from rewardmodel.verifiers.verdict import Verdict
+from rewardmodel.sandbox import Outcome, ProgramFault, Sandbox, Stopped, encode_value
+from rewardmodel.verifiers.verdict import Verdict, shorten
 
 LONGEST_RESPONSE = 200_000  # characters
+SHOWN = 120  # characters of a value or a test in a reason
 RUNS = 2
+# Possessive: a line of marks that never ends is looked at once, not once for each way to divide it.
 _FENCE = re.compile(
-    r"^(?P<marks>```+|~~~+)[ \t]*(?P<language>[\w+-]*)[^\n]*\n(?P<code>.*?)(?:^(?P=marks)|\Z)", re.M | re.S
+    r"^(?P<marks>`{3,}+|~{3,}+)[ \t]*+(?P<language>[\w+-]*+)[^\n]*+\n(?P<code>.*?)(?:^(?P=marks)|\Z)", re.M | re.S
 )
 
 
@@ -138,6 +140,10 @@ def _parse_cases(test: Mapping[str, Any], *, place: str) -> Cases:
             raise SpecError(f"{here}: args must be a list and kwargs a mapping")
         if "expected" not in case:
             raise SpecError(f"{here}.expected: missing")
+        try:
+            encode_value([list(arguments), dict(named)])
+        except (TypeError, RecursionError) as error:
+            raise SpecError(f"{here}: a program cannot be given these arguments: {error}") from None
         cases.append(Case(name, tuple(arguments), dict(named), case["expected"], as_json=True))
     return Cases(tuple(cases))
 
@@ -148,7 +154,7 @@ def _parse_asserts(test: Mapping[str, Any], *, place: str) -> Cases | Asserts:
     trees = [_parse_python(source, place=f"{place}.asserts[{i}]") for i, source in enumerate(sources)]
     for i, tree in enumerate(trees):
         if not any(isinstance(node, ast.Assert) for node in ast.walk(tree)):
-            raise SpecError(f"{place}.asserts[{i}]: asserts nothing: {_shorten(sources[i])}")
+            raise SpecError(f"{place}.asserts[{i}]: asserts nothing: {shorten(sources[i], width=SHOWN)}")
     setup = _read_text(test, "setup", place=place, default="")
     names, modules = _find_names([_parse_python(setup, place=f"{place}.setup"), *trees])
     entry_point = _read_name(test, place=place) if "entry_point" in test else None
@@ -221,13 +227,11 @@ def _read_case(tree: ast.Module, *, names: set[str]) -> Case | None:
     if name not in names or any(keyword.arg is None for keyword in call.keywords):
         return None
     try:
-        return Case(
-            name,
-            tuple([ast.literal_eval(argument) for argument in call.args]),
-            {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords},
-            ast.literal_eval(right),
-        )
-    except (ValueError, TypeError):
+        arguments = tuple([ast.literal_eval(argument) for argument in call.args])
+        named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+        encode_value([arguments, named])
+        return Case(name, arguments, named, ast.literal_eval(right))
+    except (ValueError, TypeError, RecursionError):
         return None
 
 
@@ -260,6 +264,8 @@ def _read_text(mapping: Mapping[str, Any], name: str, *, place: str, default: st
     text = mapping.get(name, default)
     if not isinstance(text, str):
         raise SpecError(f"{_at(place, name)}: expected a text, found {_show(text)}")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise SpecError(f"{_at(place, name)}: holds half a surrogate pair, which is not text")
     return text
 
 
@@ -282,7 +288,9 @@ def verify_code(response: str, *, spec: CodeSpec, sandbox: Sandbox, runs: int = 
     total = spec.total
     code = extract_code(response)
     if code is None:
-        return Verdict(False, 0.0, "the response holds no Python code", time.monotonic() - started)
+        long = len(response) > LONGEST_RESPONSE
+        reason = f"longer than {LONGEST_RESPONSE:,} characters" if long else "the response holds no Python code"
+        return Verdict(False, 0.0, reason, time.monotonic() - started)
     failed: list[str] = []
     passes = 0
     while passes < runs and not failed:
@@ -294,7 +302,7 @@ def verify_code(response: str, *, spec: CodeSpec, sandbox: Sandbox, runs: int = 
         reason = f"not deterministic: all tests passed, then {reason}"
     if not sandbox.isolated:
         reason += " (run without isolation)"
-    return Verdict(not failed, passed / total, _shorten(reason, most=500), time.monotonic() - started)
+    return Verdict(not failed, passed / total, reason, time.monotonic() - started)
 
 
 def extract_code(response: str) -> str | None:
@@ -312,24 +320,30 @@ def extract_code(response: str) -> str | None:
 
 
 def _run_tests(code: str, *, spec: CodeSpec, sandbox: Sandbox) -> list[str]:
-    """Of each test why it fails, empty where it passes."""
+    """Of each test why it fails, empty where it passes. Where one runs out of time no more are tried: a program that
+    hangs would take its time once for each."""
     reasons: list[str] = []
     for group in spec.tests:
-        if isinstance(group, Exchanges):
-            reasons += [_run_exchange(code, stdin, stdout, sandbox=sandbox) for stdin, stdout in group.pairs]
-            continue
-        told: list[str] = []
+        end = len(reasons) + len(group)
         try:
-            for reason in _ask_program(code, group, sandbox=sandbox):
-                told.append(reason)
-        except (Stopped, ProgramFault) as error:
-            why = str(error) if isinstance(error, Stopped) else f"the program does not load: {error}"
-            told += [why] * (len(group) - len(told))
-        reasons += told
+            for reason in _run_group(code, group, sandbox=sandbox):
+                reasons.append(reason)
+        except ProgramFault as fault:
+            reasons += [f"the program does not load: {fault}"] * (end - len(reasons))
+        except Stopped as stopped:
+            hangs = stopped.ending == "timed out"
+            reasons += [str(stopped)] * ((spec.total if hangs else end) - len(reasons))
+            if hangs:
+                break
     return reasons
 
 
-def _ask_program(code: str, group: Cases | Asserts, *, sandbox: Sandbox) -> Iterator[str]:
+def _run_group(code: str, group: Cases | Asserts | Exchanges, *, sandbox: Sandbox) -> Iterator[str]:
+    """Of each test why it fails, empty where it passes. Raises Stopped or ProgramFault where the others cannot run."""
+    if isinstance(group, Exchanges):
+        for stdin, stdout in group.pairs:
+            yield _run_exchange(code, stdin, stdout, sandbox=sandbox)
+        return
     with sandbox.serve(code) as program:
         if isinstance(group, Cases):
             for case in group.cases:
@@ -342,7 +356,7 @@ def _ask_program(code: str, group: Cases | Asserts, *, sandbox: Sandbox) -> Iter
             return
         found = sandbox.judge(program, setup=group.setup, tests=group.tests, names=group.names, modules=group.modules)
         for test, reason in zip(group.tests, found, strict=False):
-            yield f"{_shorten(test)} {reason}" if reason else ""
+            yield f"{shorten(test, width=SHOWN)} {reason}" if reason else ""
 
 
 def _compare(value: Any, case: Case) -> str:
@@ -365,6 +379,8 @@ def _as_lists(value: Any) -> Any:
 def _run_exchange(code: str, stdin: str, stdout: str, *, sandbox: Sandbox) -> str:
     outcome = sandbox.run(code, stdin=stdin)
     given = f"for stdin {_show(stdin)} the program"
+    if outcome.ending == "timed out":
+        raise Stopped(f"{given} timed out", ending=outcome.ending)
     if outcome.ending != "exited":
         return f"{given} {outcome.ending}"
     if outcome.exit_code:
@@ -377,7 +393,7 @@ def _run_exchange(code: str, stdin: str, stdout: str, *, sandbox: Sandbox) -> st
 
 def _describe_failure(outcome: Outcome) -> str:
     last = outcome.stderr.decode(errors="replace").strip().splitlines()[-1:]
-    return f"ended with code {outcome.exit_code}{f' ({_shorten(last[0])})' if last else ''}"
+    return f"ended with code {outcome.exit_code}{f' ({shorten(last[0], width=SHOWN)})' if last else ''}"
 
 
 def _trim(text: str) -> list[str]:
@@ -387,12 +403,6 @@ def _trim(text: str) -> list[str]:
 
 def _show(value: Any) -> str:
     try:
-        return _shorten(repr(value))
+        return shorten(repr(value), width=SHOWN)
     except (ValueError, RecursionError):  # an integer of thousands of digits
         return f"a {type(value).__name__} too large to show"
-
-
-def _shorten(text: str, *, most: int = 120) -> str:
-    """In one line."""
-    line = " ".join(text.split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"

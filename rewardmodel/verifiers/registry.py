@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rewardmodel.contract import Message, SpecError, name_nearest
-from rewardmodel.sandbox import Sandbox
+from rewardmodel.sandbox import Sandbox, SandboxUnavailable
 from rewardmodel.verifiers.code import parse_code_spec, verify_code
 from rewardmodel.verifiers.constraints import check_constraints, parse_constraints, prepare_constraints
 from rewardmodel.verifiers.functions import check_function, load_call, parse_function
@@ -144,18 +144,28 @@ _sandboxes: dict[bool, Sandbox] = {}
 
 
 def shared_sandbox(*, unsafe: bool) -> Sandbox:
-    """The sandboxes of this process, started when first needed. Raises SandboxUnavailable where nothing isolates."""
+    """The sandboxes of this process, started when first needed. unsafe: plain processes where nothing isolates; without
+    it that raises SandboxUnavailable."""
     with _lock:
         if unsafe not in _sandboxes:
-            _sandboxes[unsafe] = Sandbox(unsafe=unsafe)
+            _sandboxes[unsafe] = _open_sandbox(unsafe=unsafe)
             atexit.register(_sandboxes[unsafe].close)
         return _sandboxes[unsafe]
 
 
-def require_sandbox(verifiers: Iterable[Verifier], *, unsafe: bool = False) -> None:
-    """Raise SandboxUnavailable where one of them runs code and nothing isolates it, before anything is checked."""
-    if any(verifier.kind == "code" for verifier in verifiers):
-        shared_sandbox(unsafe=unsafe)
+def _open_sandbox(*, unsafe: bool) -> Sandbox:
+    try:
+        return Sandbox()
+    except SandboxUnavailable:
+        if not unsafe:
+            raise
+        return Sandbox(unsafe=True)
+
+
+def require_sandbox(verifiers: Iterable[Verifier], *, unsafe: bool = False) -> bool:
+    """Whether all code among them will be isolated, asked before anything is checked. Raises SandboxUnavailable where
+    it cannot be, unless that is allowed (`unsafe`)."""
+    return not any(verifier.kind == "code" for verifier in verifiers) or shared_sandbox(unsafe=unsafe).isolated
 
 
 def settle_repeats(verdicts: list[Verdict]) -> Verdict:

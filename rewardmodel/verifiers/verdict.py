@@ -15,6 +15,8 @@ class Verdict:
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.passed, bool):
+            raise TypeError(f"passed: True or False, got {self.passed!r}")
         if not 0 <= self.score <= 1:
             raise ValueError(f"score: a share from 0 to 1, got {self.score}")
         # Reasons quote responses, and one line stays one line.
@@ -34,6 +36,14 @@ def failed(reason: str, *, score: float = 0.0) -> Verdict:
 
 
 def shorten(text: str, *, width: int = 60) -> str:
-    """The text on one line, cut at `width` characters."""
-    line = " ".join(text.split())
+    """The text on one line, cut at `width` characters. What does not print is spelled out: a terminal would obey it, a
+    database or a file in UTF-8 may not take it."""
+    line = spell_out(" ".join(text.split()))
     return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def spell_out(text: str) -> str:
+    r"""The text with escapes such as \x1b for control characters, direction marks and halves of surrogate pairs."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

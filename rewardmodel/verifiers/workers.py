@@ -58,12 +58,14 @@ class Worker:
         try:
             connection.send_bytes(json.dumps({**request, "seconds": seconds}).encode())
             if not connection.poll(seconds):
-                self.close()
                 raise NoAnswerError(f"took longer than {seconds - GRACE_SECONDS:g} s and was stopped")
             answer: dict[str, Any] = json.loads(connection.recv_bytes())
         except (EOFError, OSError, ValueError) as error:
             self.close()
             raise NoAnswerError(f"crashed ({type(error).__name__}); too deep or too large an input?") from None
+        except BaseException:
+            self.close()  # interrupted: the answer under way must not be taken for that of the next request
+            raise
         return answer
 
     def _start(self) -> Connection:

@@ -10,10 +10,11 @@ from typing import Any
 
 from django.contrib.auth.models import User
 
+from annotation.domain.collecting import hash_verifier
 from annotation.domain.projects import create_project, set_member
 from annotation.domain.slating import SlatePlan, make_slates
 from annotation.domain.tasks import save_task, settings_of
-from annotation.models import Membership, Project, Prompt, Response, Slate
+from annotation.models import Membership, Project, Prompt, Response, Run, Slate, Verdict
 
 counter = itertools.count(1)
 
@@ -67,3 +68,26 @@ def make_slate(project: Project, *, count: int = 4, metadata: dict[str, str] | N
     prompt = make_prompt(project, metadata=metadata)
     plan = SlatePlan(prompt=prompt, external_id=prompt.external_id, responses=make_responses(prompt, count=count))
     return make_slates(project, plans=[plan])[0]
+
+
+def make_verdicts(slate: Slate, *, passed: str, reason: str = "found 7, expected 6") -> list[Verdict]:
+    """Verdicts on a slate's responses in canonical order: "+-?" is passed, failed, none."""
+    verifier = {"kind": "math", "answer": "6"}
+    Prompt.objects.filter(pk=slate.prompt_id).update(verifier=verifier)
+    run, _created = Run.objects.get_or_create(
+        project=slate.project, number=1000, method="verify", state="succeeded", spec={}
+    )
+    return [
+        Verdict.objects.create(
+            response=place.response,
+            run=run,
+            kind="math",
+            verifier_hash=hash_verifier(verifier),
+            passed=sign == "+",
+            score=float(sign == "+"),
+            reason=reason if sign == "-" else "found 6",
+            seconds=0.25,
+        )
+        for place, sign in zip(slate.places.order_by("position"), passed, strict=True)
+        if sign != "?"
+    ]

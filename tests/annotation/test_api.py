@@ -28,6 +28,7 @@ ROUTES = {
     "api_pipeline": ("get", {"admin", "engineer"}),
     "api_pipeline_cancel": ("post", {"admin", "engineer"}),
     "api_pipeline_resume": ("post", {"admin", "engineer"}),
+    "api_advice": ("get", {"admin", "engineer"}),
 }
 
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
@@ -17,7 +18,7 @@ from annotation.domain import collecting, runs
 from annotation.domain.simulating import simulate_annotators
 from annotation.domain.snapshots import freeze_snapshot, snapshot_directory
 from annotation.forms.runs import trainable_snapshots
-from annotation.models import Membership, Model, Ranking, Response, Run, Score, Slate
+from annotation.models import Membership, Model, Prompt, Ranking, Response, Run, Score, Slate, Verdict
 from rewardmodel.rundir import RunDir
 from tests.annotation.factories import make_project, make_prompt, make_slate
 
@@ -416,6 +417,75 @@ def test_a_name_stands_for_one_model(project, policy):
     assert Model.objects.count() == 1
 
 
+MATH = {"kind": "math", "answer": "6"}
+
+
+def said_of(response, *, passed, reason="found 7, expected 6"):
+    """A row of a verify run's outputs."""
+    score = None if passed is None else float(passed)
+    return {
+        "response_id": str(response), "kind": "math", "passed": passed, "score": score, "reason": reason, "seconds": 0.5
+    }  # fmt: skip
+
+
+def test_verdicts_are_stored_once_for_responses_whose_prompt_has_a_verifier(project):
+    """One of three prompts has a verifier; of its four responses three get a verdict, and the fourth is asked again."""
+    with pytest.raises(runs.RunRefused, match="has a verifier"):
+        runs.queue_run(project, method="verify", settings={})
+    prompt = project.prompts.all()[1]
+    Prompt.objects.filter(pk=prompt.pk).update(verifier=MATH)
+    run = claim(runs.queue_run(project, method="verify", settings={}))
+    directory = RunDir(runs.prepare_run(run))
+    asked = [json.loads(line) for line in (directory.path / "responses.jsonl").read_text().splitlines()]
+    ids = list(prompt.responses.values_list("pk", flat=True))
+    assert [row["response_id"] for row in asked] == ids
+    assert (asked[0]["verifier"], asked[0]["prompt"]) == (MATH, prompt.messages)
+    assert directory.read_spec()["reward_model"] is None
+    rows = [said_of(pk, passed=passed) for pk, passed in zip(ids, (True, False, False, None), strict=True)]
+    assert end(run, outputs={"verdicts.jsonl": rows}).state == "succeeded"
+    stored = Verdict.objects.order_by("response")
+    assert [(v.response_id, v.passed, v.score) for v in stored] == [
+        (ids[0], True, 1.0),
+        (ids[1], False, 0.0),
+        (ids[2], False, 0.0),
+    ]
+    assert {(v.run_id, v.kind, v.verifier_hash) for v in stored} == {(run.pk, "math", collecting.hash_verifier(MATH))}
+    again = claim(runs.queue_run(project, method="verify", settings={}))
+    directory = RunDir(runs.prepare_run(again))
+    left = [json.loads(line)["response_id"] for line in (directory.path / "responses.jsonl").read_text().splitlines()]
+    assert left == [ids[3]]
+
+
+def test_a_verdict_that_nobody_asked_for_fails_the_run_and_stores_nothing(project):
+    first, second = project.prompts.all()[:2]
+    Prompt.objects.filter(pk=first.pk).update(verifier=MATH)
+    run = claim(runs.queue_run(project, method="verify", settings={}))
+    rows = [said_of(prompt.responses.first().pk, passed=True) for prompt in (first, second)]
+    ended = end(run, outputs={"verdicts.jsonl": rows})
+    assert (ended.state, Verdict.objects.count()) == ("failed", 0)
+    assert "no verifier of this project asks for" in ended.error
+
+
+def test_a_verification_may_be_given_a_reward_model_and_no_policy(project, policy, snapshot):
+    Prompt.objects.filter(project=project).update(verifier=MATH)
+    with pytest.raises(runs.RunRefused, match="starts from no model"):
+        runs.queue_run(project, method="verify", settings={}, base_model=policy)
+    with pytest.raises(runs.RunRefused, match="choose a reward model"):
+        runs.queue_run(project, method="verify", settings={}, reward_model=policy)
+    judge = make_trained_model(project, snapshot)
+    with pytest.raises(runs.RunRefused, match="gold_model: verify runs take none"):
+        runs.queue_run(project, method="verify", settings={}, gold_model=judge)
+    run = claim(runs.queue_run(project, method="verify", settings={}, reward_model=judge))
+    assert RunDir(runs.prepare_run(run)).read_spec()["reward_model"] == collecting.model_location(judge)
+
+
+def test_a_verifier_has_one_hash_whatever_the_order_of_its_fields():
+    assert collecting.hash_verifier({"kind": "math", "answer": "6"}) == collecting.hash_verifier(
+        {"answer": "6", "kind": "math"}
+    )
+    assert collecting.hash_verifier(MATH) != collecting.hash_verifier({**MATH, "answer": "7"})
+
+
 @pytest.mark.django_db(transaction=True)
 def test_workers_racing_for_runs_never_take_one_twice():
     project = make_project()
@@ -442,3 +512,36 @@ def test_workers_racing_for_runs_never_take_one_twice():
     for thread in threads:
         thread.join()
     assert sorted(taken) == list(range(1, 21))
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_worker_lets_code_run_without_isolation_only_where_it_was_told_so(project, policy, monkeypatch, allowed):
+    """The process is told by its command line; nothing in the run's own settings could say so."""
+    run = runs.queue_run(project, method="generate", base_model=policy, settings={})
+    commands = []
+
+    class Process:
+        returncode = 1
+
+        def __init__(self, command, **_settings):
+            commands.append(command)
+
+        def poll(self):
+            return 1
+
+    monkeypatch.setattr(runner.subprocess, "Popen", Process)
+    call_command("work", *(["--unsafe-without-sandbox"] if allowed else []), drain=True)
+    [command] = commands
+    assert command[1:] == [
+        "-m", "rewardmodel", "run", str(runs.run_directory(run)), *(["--unsafe-without-sandbox"] if allowed else [])
+    ]  # fmt: skip
+
+
+def test_what_a_model_wrote_into_its_report_is_stored_without_nul(project, snapshot):
+    """PostgreSQL refuses it in JSON as in text: the run would end as failed."""
+    run = claim(runs.queue_run(project, method="reward", settings={}, snapshot=snapshot))
+    report = {"samples": [{"before": "a\0b", "after": "\\u0000"}], "seconds": 1.5, "notes": []}
+    RunDir(runs.prepare_run(run)).write_report(report)
+    ended = end(run, message="a\0")
+    assert ended.report == report | {"samples": [{"before": "a\N{REPLACEMENT CHARACTER}b", "after": "\\u0000"}]}
+    assert (ended.state, ended.status["message"]) == ("succeeded", "a\N{REPLACEMENT CHARACTER}")

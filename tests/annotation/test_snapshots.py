@@ -439,6 +439,7 @@ def test_load_dataset_reads_every_format_as_it_is_and_parquet_says_the_same(form
         make_slate(project)
     prompt = make_prompt(project, text="Zeile 1\n\n  عربى 漢字 \u2028 end ")
     assert prompt.messages[0]["content"].endswith(" ")
+    project.prompts.update(reference=" 漢字 \u2028 end ")
     judge_in_every_way(project)
     snapshot = freeze_snapshot(project, format=format, shares=(0.6, 0.2, 0.2))
     directory = snapshot_directory(snapshot)

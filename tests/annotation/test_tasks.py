@@ -65,6 +65,7 @@ def test_what_is_saved_is_what_is_read():
         highlights=False,
         corrections="best",
         mask_patterns=("I am Qwen",),
+        show_verdicts=False,
         amend_minutes=30,
         break_after=25,
         lease_seconds=600,

@@ -22,7 +22,11 @@ from django.urls import reverse
 from annotation import runner
 from annotation.domain.assigning import claim_slot
 from annotation.forms.run_helps import HELP_TEXTS
+from annotation.views.advice_words import SENTENCES
+from rewardmodel import advisor
+from rewardmodel.advisor import Evidence
 from tests.annotation.factories import make_member, make_project, make_slate
+from tests.views.test_advice import give_advice
 
 CATALOGUE = Path(settings.LOCALE_PATHS[0]) / "zh_Hans" / "LC_MESSAGES"
 HOW_TO_MEND = (
@@ -193,10 +197,39 @@ def test_the_ranking_page_is_chinese_and_keeps_the_placeholders_its_script_fills
 
 
 @pytest.mark.django_db
+def test_the_page_of_advice_is_chinese_with_its_figures_in_the_sentences() -> None:
+    """50 right answers, no trial: the way is said, and every sentence of the library on it is Chinese."""
+    project = make_project()
+    engineer = make_member(project, role="engineer")
+    make_slate(project)
+    give_advice(project, Evidence(prompts=400, labelled=50))
+    page = read_page(in_chinese(engineer.user), reverse("advice", kwargs={"slug": project.slug}))
+    for words in ("有正确答案吗？ <strong>是</strong>", "400 个提示中有 50 个带有可用的正确答案", "未测量，按“否”处理",
+                  "达到 10 行为“是”", "50 行最多只能教会形式", "监督微调"):  # fmt: skip
+        assert words in page
+
+
+@pytest.mark.django_db
 def test_other_readers_get_english() -> None:
     page = Client().get(reverse("login")).content.decode()
     assert '<html lang="en">' in page
     assert "<h1>Sign in</h1>" in page
+
+
+def test_what_the_advisor_says_can_be_translated() -> None:
+    """Every sentence of the advisor is among those that are translated, and no other is."""
+    tree = ast.parse(Path(advisor.__file__).read_text(encoding="utf-8"))
+    said = {
+        node.args[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("say", "Question")
+        and isinstance(node.args[0], ast.Constant)
+    }
+    compared = {text for row in advisor.COMPARISON for name, text in row.items() if name != "method"}
+    assert set(SENTENCES) == said | compared
+    assert len(SENTENCES) == len(set(SENTENCES))
 
 
 def test_what_the_library_says_of_its_settings_can_be_translated() -> None:

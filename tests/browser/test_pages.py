@@ -25,9 +25,12 @@ from annotation.domain.projects import publish_guidelines
 from annotation.domain.runs import queue_run, run_directory
 from annotation.domain.snapshots import freeze_snapshot
 from annotation.models import Membership, Model, Ranking, Run, Snapshot
+from rewardmodel.advisor import Evidence
 from tests import online
-from tests.annotation.factories import make_member, make_project, make_slate
+from tests.annotation.factories import make_member, make_project, make_slate, make_verdicts
+from tests.rewardmodel.test_advisor import CHECKABLE, HELPS
 from tests.views.conftest import HALVES, freeze_trainable, rank_next
+from tests.views.test_advice import give_advice
 from tests.views.test_pages import REPORT
 
 OpenPage = Callable[..., Page]
@@ -37,9 +40,11 @@ COLOURS = {"runOnly": ["color-contrast"]}
 ENGINEER_PAGES = [
     "", "guidelines/", "data/", "snapshots/", "snapshots/1/", "runs/", "runs/1/", "runs/new/?method=dpo",
     "runs/2/", "runs/new/?method=ppo", "runs/compare/", "runs/compare/?run=1",
-    "models/", "models/1/", "agreement/", "leaderboard/", "leaderboard/?style=on&join=on",
+    "models/", "models/1/", "runs/new/?method=verify", "conflicts/", "conflicts/?best=on&kind=math", "agreement/",
+    "leaderboard/", "leaderboard/?style=on&join=on",
     "pipelines/", "pipelines/1/", "pipelines/new/", "pipelines/new/?template=own",
     "leaderboard/?model=nonsense", "leaderboard/battles/?first=secret-source-0&second=secret-source-1",
+    "advice/", "runs/3/", "runs/new/?method=advise",
 ]  # fmt: skip
 ADMIN_PAGES = [
     "members/", "import/", "rank/", "history/", "settings/", "messages/", "guidelines/?version=2&against=1",
@@ -49,7 +54,7 @@ ADMIN_PAGES = [
 
 @pytest.fixture
 def people() -> dict[str, Membership]:
-    """A project with a judgement, snapshots, finished runs and models; who is in it, by role."""
+    """A project with judgements (one against a verifier), snapshots, finished runs, models; its people by role."""
     project = make_project(slug="browser", overlap=3)
     for _number in range(3):
         make_slate(project)
@@ -69,6 +74,10 @@ def people() -> dict[str, Membership]:
     prompts = freeze_snapshot(project, format="prompts", split_seed=snapshot.split_seed, shares=HALVES)
     judge = Model.objects.create(project=project, pk=2, name="judge", kind="reward", location="judge")
     online.finish(queue_run(project, method="ppo", settings={}, snapshot=prompts, reward_model=judge))
+    give_advice(project, Evidence(prompts=400, labelled=50, worked=50, trial=HELPS, **CHECKABLE))
+    ranking = Ranking.objects.get(annotator=members["annotator"])
+    places = ranking.slate.places.order_by("position").values_list("response_id", flat=True)
+    make_verdicts(ranking.slate, passed="".join("-" if pk in ranking.tiers[0] else "+" for pk in places))
     start_pipeline(project, name="Two", document=two_stages(snapshot))
     Model.objects.create(project=project, pk=1, name="base", kind="policy", location="smollm2-135m-instruct")
     return members
@@ -122,6 +131,23 @@ def test_axe_finds_nothing_wrong(open_page: OpenPage, people: dict[str, Membersh
     page.goto("/login/")
     expect(page.locator("[name=password]")).to_be_visible()
     assert [*found, *problems_of(page)] == []
+
+
+def test_axe_finds_nothing_wrong_with_verdicts_that_are_unfolded(
+    open_page: OpenPage, people: dict[str, Membership]
+) -> None:
+    """In My rankings, and in the box of an amendment."""
+    ranking = Ranking.objects.filter(annotator=people["annotator"]).get()
+    page = open_page(people["annotator"].user)
+    found = []
+    for address in ("history/", f"rankings/{ranking.pk}/amend/"):
+        page.goto(urljoin("/projects/browser/", address))
+        expect(page.locator(".verdicts")).to_be_hidden()
+        page.get_by_text("Show verdicts").click()
+        expect(page.locator(".verdicts")).to_be_visible()
+        expect(page.locator(".verdicts .tag.failed")).to_have_count(1)
+        found += problems_of(page)
+    assert found == []
 
 
 def test_axe_finds_nothing_wrong_with_what_a_form_refuses(

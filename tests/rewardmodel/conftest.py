@@ -125,6 +125,13 @@ def hasty_sandbox() -> Iterator[Sandbox]:
         yield made
 
 
+@pytest.fixture
+def no_bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A PATH without it, and no sandbox that an earlier test opened."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("rewardmodel.verifiers.registry._sandboxes", {})
+
+
 def _open_sandbox(limits: Limits) -> Sandbox:
     try:
         return Sandbox(limits=limits)

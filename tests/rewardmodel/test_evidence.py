@@ -10,8 +10,10 @@ from rewardmodel import evidence as module
 from rewardmodel.advisor import Share
 from rewardmodel.cli import main
 from rewardmodel.contract import GenerateSpec, InputError
-from rewardmodel.data import DataError
+from rewardmodel.data import DataError, hash_file
 from rewardmodel.evidence import collect_evidence, read_project, shows_reasoning, try_thinking_aloud
+from rewardmodel.jobs import run_job
+from rewardmodel.rundir import RunDir
 from tests.rewardmodel.tiny import write_rows
 
 WORKED = "First we add the two numbers, one after the other, on our fingers. Then we count them all again. It is {}."
@@ -80,7 +82,8 @@ def test_reasoning_is_steps_and_words(answer: str, expected: bool) -> None:
 def test_a_trial_compares_the_same_prompts_answered_directly_and_aloud(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model whose answers are right aloud alone, put in the place of the tiny one's: the gain is 1, without doubt."""
+    """A model whose answers are right aloud alone, put in the place of the tiny one's: the gain is 1, and as 4
+    prompts are few, at least 0.17 (Agresti and Min: 4/6 - 1.96 √(7/3) / 6)."""
     from rewardmodel import generate
 
     real = generate.generate_responses
@@ -100,7 +103,8 @@ def test_a_trial_compares_the_same_prompts_answered_directly_and_aloud(
     rows = read_project([write_rows(tmp_path / "rows.jsonl", sums(6))])
     spec = GenerateSpec(prompts="-", model=str(tiny_model), max_new_tokens=2, temperature=0.0, threads=1)
     trial = try_thinking_aloud(rows, spec=spec, n=4)
-    assert (trial.prompts, trial.direct, trial.aloud, trial.gain, trial.interval) == (4, 0, 4, 1.0, (1.0, 1.0))
+    assert (trial.prompts, trial.direct, trial.aloud, trial.gain) == (4, 0, 4, 1.0)
+    assert trial.interval == pytest.approx((0.1676, 1.0), abs=1e-4)
     assert [text.split("\n")[0] for text in seen[0]] == [text.split("\n")[0] for text in seen[1]]
     with pytest.raises(InputError, match="at least two prompts with verifiers"):
         try_thinking_aloud(rows[:1], spec=spec, n=4)
@@ -122,6 +126,49 @@ def test_the_command_advises(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     text = capsys.readouterr().out
     for part in ("(rft)", "Why:", "What could change it:", "right answers accepted: 8 of 8 (0.676 to 1.000)", "(rlhf)"):
         assert part in text
+
+
+def test_the_command_takes_thresholds_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """20 right answers are more than 15."""
+    file = str(write_rows(tmp_path / "rows.jsonl", sums(20, verifier=False)))
+    assert main(["advise", file, "--threshold", "many=15", "--threshold", "some=3", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["method"], said["path"][-1]["node"], said["thresholds"]["some"]) == ("sft", "plenty", 3)
+    for given, message in (
+        ("mny=15", "threshold unknown 'mny': did you mean 'many'?"),
+        ("many=x", "--threshold many=x: expected NAME=NUMBER"),
+        ("fooled=2", "fooled: must lie between 0 and 1, got 2"),
+    ):
+        assert main(["advise", file, "--threshold", given]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_run_reports_the_advice_and_its_drawing(tmp_path: Path, tiny_model: Path) -> None:
+    """20 sums with verifiers and 8 right answers: with 8 enough, there are labels, and thinking aloud is tried. A model
+    that knows nothing gains nothing: SFT."""
+    rows = sums(20)
+    for row in rows[8:]:
+        del row["reference"]
+    file = write_rows(tmp_path / "project.jsonl", rows)
+    spec = {"method": "advise", "data": str(file), "model": str(tiny_model), "trial_prompts": 4, "max_new_tokens": 2}
+    run = RunDir(tmp_path / "run")
+    run.create({**spec, "some": 8, "threads": 1})
+    assert run_job(run, show=False) == "succeeded"
+    report = run.read_report()
+    said = report["advice"]
+    assert (said["method"], [step["node"] for step in said["path"]]) == ("sft", ["labels", "plenty", "reasoning"])
+    assert (said["thresholds"]["some"], said["evidence"]["trial"]["prompts"]) == (8, 4)
+    assert report["drawing"]["tree"]["answer"] == "yes"
+    assert report["data"] == {"rows": 20, "sha256": hash_file(file), "tried_at_most": 500}
+    assert run.read_status()["total_steps"] > 0
+
+
+def test_a_run_that_has_nothing_to_try_a_model_on_says_so(tmp_path: Path, tiny_model: Path) -> None:
+    file = write_rows(tmp_path / "project.jsonl", sums(3, verifier=False))
+    run = RunDir(tmp_path / "run")
+    run.create({"method": "advise", "data": str(file), "model": str(tiny_model), "threads": 1})
+    assert run_job(run, show=False) == "bad input"
+    assert run.read_status()["error"] == "model: a trial of thinking aloud needs at least two prompts with verifiers"
 
 
 def test_preferences_without_anything_else_are_for_rlhf(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

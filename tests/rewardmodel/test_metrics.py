@@ -8,6 +8,7 @@ from rewardmodel.metrics import (
     bootstrap_interval_by_prompt,
     bootstrap_ratio_by_prompt,
     log_loss,
+    matched_interval,
     pairwise_accuracy,
     summarize_labels,
     summarize_longer_wins,
@@ -71,6 +72,15 @@ def test_a_summary_counts_pairs_and_prompts() -> None:
 def test_no_margins_or_no_numbers_are_refused(margins: list[float]) -> None:
     with pytest.raises(ValueError, match="margin"):
         pairwise_accuracy(margins)
+
+
+def test_matched_interval_with_a_half_in_each_cell() -> None:
+    """6 prompts without a difference: 8 with the halves, 1 discordant: 2 √1 / 8. 4 gained of 4: 6, difference 4/6, 5
+    discordant: √(5 - 6 (4/6)²) / 6 = √(7/3) / 6. 3 gained and 1 lost of 14: 16, 2/16, √(5 - 1/4) / 16."""
+    assert matched_interval(0, 0, n=6, z=2) == (-0.25, 0.25)
+    assert matched_interval(4, 0, n=4, z=2) == pytest.approx((2 / 3 - (7 / 3) ** 0.5 / 3, 1.0))
+    assert matched_interval(3, 1, n=14, z=2) == pytest.approx((1 / 8 - 4.75**0.5 / 8, 1 / 8 + 4.75**0.5 / 8))
+    assert matched_interval(0, 4, n=4, z=2) == pytest.approx((-1.0, (7 / 3) ** 0.5 / 3 - 2 / 3))
 
 
 def test_the_area_counts_pairs_of_a_true_and_a_false_row() -> None:

@@ -246,7 +246,8 @@ def test_a_pipeline_killed_within_a_stage_resumes_it_from_its_checkpoint(make_sp
 def test_the_command_ends_with_5_where_a_gate_does_not_hold_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("rewardmodel.pipeline.run_in_process", Pretended(only=0.5))
+    pretended = Pretended(only=0.5)
+    monkeypatch.setattr("rewardmodel.pipeline.run_in_process", lambda run, *, unsafe_code: pretended(run))
     gate = {"metric": "accuracy", "at_least": 0.6}
     file = tmp_path / "pipeline.yaml"
     stage = {"name": "only", "spec": {"method": "dpo", "data": "pairs"}, "gate": gate}

@@ -6,8 +6,11 @@ import os
 import platform
 import shutil
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +20,7 @@ from rewardmodel.sandbox.inside import decode, encode, parse
 from rewardmodel.sandbox.seccomp import ARCHITECTURES, REFUSED, build_filter
 from tests.escape_corpus import CONTROLS, CORPUS, SECONDS, Canaries, Escape
 
+ROOT = Path(__file__).parents[2]
 POINT = """
 class Point:
     def __init__(self, x): self.x = x
@@ -175,6 +179,41 @@ def test_every_program_of_the_corpus_stays_inside(hasty_sandbox, canaries, escap
     assert canaries.check(hasty_sandbox.run(canaries.fill_in(escape))) == ""
 
 
+BY_AN_ORDINARY_USER = """
+from rewardmodel.sandbox import Limits, Sandbox, SandboxUnavailable
+from tests.escape_corpus import KERNEL, SECONDS, SECRETS, Canaries
+try:
+    sandbox = Sandbox(limits=Limits(seconds=SECONDS))
+except SandboxUnavailable as error:
+    raise SystemExit(f"UNAVAILABLE {error}")
+with Canaries() as canaries, sandbox:
+    for escape in [*SECRETS, *KERNEL]:
+        way = canaries.check(sandbox.run(canaries.fill_in(escape)))
+        if way: print(escape.name, way)
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="the other tests run as an ordinary user already")
+def test_an_ordinary_user_gets_the_same_walls():
+    """With a user namespace in place of root's rights: what is inside has the rights of who started it."""
+
+    def run(script: str) -> subprocess.CompletedProcess[str]:
+        # An interpreter and a folder that others than root may read.
+        path = shutil.which("python3", path="/usr/local/bin:/usr/bin:/bin") or sys.executable
+        environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
+        return subprocess.run(
+            [path, "-P", "-B", "-c", script], env=environment, user=65532, group=65532, extra_groups=[], cwd="/",
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+
+    if run("import rewardmodel.sandbox").returncode:
+        pytest.skip("no system Python 3.11 or later that another user may start here")
+    done = run(BY_AN_ORDINARY_USER)
+    if "UNAVAILABLE" in done.stderr:
+        pytest.skip(done.stderr)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
 def test_the_corpus_tries_in_earnest(canaries):
     """What is harmless of it does get out of a plain process."""
     assert len(CORPUS) == len({escape.name for escape in CORPUS}) >= 60
@@ -183,6 +222,19 @@ def test_the_corpus_tries_in_earnest(canaries):
             escape.name: plain.run(canaries.fill_in(escape)).stdout for escape in CORPUS if escape.name in CONTROLS
         }
         assert {name for name, stdout in outcomes.items() if b"ESCAPED" in stdout} == CONTROLS
+
+
+@pytest.mark.parametrize("make", ["open(name, 'w').close()", "os.mkdir(name)", "os.symlink('x' * 99, name)"])
+def test_files_without_end_are_stopped(sandbox, make):
+    """Empty files take nothing of /tmp's 16 MB; a hundred are nobody's business."""
+    few = sandbox.run(f"import os\nfor n in range(100):\n name = f'/tmp/{{n}}'; {make}")
+    assert (few.ending, few.exit_code) == ("exited", 0)
+    many = sandbox.run(f"import os\nfor n in range(10**8):\n name = f'/tmp/{{n}}'; {make}")
+    assert many.ending == "flooded"
+    served = f"import os\ndef f():\n for n in range(10**8):\n  name = f'/tmp/{{n}}'; {make}"
+    made = "the program made more than 5,000 files"
+    with sandbox.serve(served) as program, pytest.raises(Stopped, match=made):
+        program.call("f", [])
 
 
 def test_nothing_is_left_running(hasty_sandbox):
@@ -227,6 +279,17 @@ def test_where_bubblewrap_fails_it_refuses_with_its_words(monkeypatch, tmp_path)
     monkeypatch.setattr(isolation.shutil, "which", lambda name: str(broken))
     with pytest.raises(SandboxUnavailable, match=r"No permissions to create new namespace.*(CAP_SYS_ADMIN|namespaces)"):
         Sandbox()
+
+
+def test_where_no_process_can_be_started_it_says_why(monkeypatch):
+    def refuse(*_words, **_settings):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("rewardmodel.sandbox.worker.subprocess.Popen", refuse)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(SandboxUnavailable, match=r"it does not start \(\[Errno 24\] Too many open files\)"):
+        Sandbox()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_the_unsafe_flag_says_so_in_every_outcome():

@@ -44,6 +44,12 @@ def test_choices(choice: str, expected: list[int]) -> None:
     assert indices(found.kept) == expected
 
 
+def test_an_answer_that_is_given_again_keeps_its_first_place() -> None:
+    own = attempts_of("p", passed="pppp", texts=["a b", "c d", "A  b", "e"])
+    assert indices(select_attempts(own, per_prompt=9, choice="first").kept) == [0, 1, 3]
+    assert indices(select_attempts(own, per_prompt=1, choice="first").kept) == [0]
+
+
 def test_the_diverse_choice_passes_over_what_is_nearly_said() -> None:
     """From "a b" on: "a b c" shares two of three words with it, "d e f g" none."""
     own = attempts_of("p", passed="ppp", texts=["a b", "a b c", "d e f g"])

@@ -171,6 +171,45 @@ def test_batch_composition_and_the_way_of_reading_change_no_number_and_no_gradie
     assert all(torch.allclose(weights[0], other, atol=1e-5) for other in weights[1:])
 
 
+def test_compiled_layers_compute_the_same(make_ppo: MakePPO, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a compiler that only traces: a rollout's numbers and the weights after a step, of policy and critic."""
+    import torch._dynamo
+
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **settings: real(function, backend="aot_eager", **settings))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    learned = []
+    for compiled in ("off", "on"):
+        training = prepare(make_ppo(tuning="full", packing="packed", compile=compiled))
+        for _step in range(2):  # the second rollout is read by compiled layers too
+            training.collect(progress=Progress(show=False))
+            while not training.is_learned:
+                training.learn()
+            figures = training.finish_step()
+        weights = [parameter.detach().flatten() for model in (training.policy, training.critic)
+                   for parameter in model.parameters()]  # fmt: skip
+        learned.append((figures["kl"], figures["value_loss"], torch.cat(weights)))
+        assert (torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0) is (compiled == "on")
+    assert learned[1][:2] == pytest.approx(learned[0][:2], abs=1e-5)
+    assert torch.allclose(learned[0][2], learned[1][2], atol=1e-4)
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize(("tuning", "packed", "expected"), [("full", True, True), ("lora", True, False),
+                                                            ("full", False, False)])  # fmt: skip
+def test_layers_are_compiled_where_a_gpu_wins_back_the_time(
+    make_ppo: MakePPO, monkeypatch: pytest.MonkeyPatch, tuning: str, packed: bool, expected: bool
+) -> None:
+    monkeypatch.setattr(ppo, "estimate_saving", lambda model, *, tokens: tokens / 1000)
+    spec = parse_spec(make_ppo(tuning=tuning))
+    assert isinstance(spec, OnlineSpec)
+    gpu = Compute(device="cuda", precision="bf16")
+    assert ppo.settle_compiling(spec, model=None, tokens=31_000, packed=packed, compute=gpu) is expected
+    assert not ppo.settle_compiling(spec, model=None, tokens=29_000, packed=packed, compute=gpu)
+    assert not ppo.settle_compiling(spec, model=None, tokens=31_000, packed=packed, compute=CPU)
+
+
 def test_the_first_gradient_is_that_of_the_naive_loss(make_ppo: MakePPO) -> None:
     """Ratios are 1 before the first move: the policy's gradient is that of -A log pi, by transformers' own logits."""
     training = prepare(make_ppo(tuning="full", minibatches=1))

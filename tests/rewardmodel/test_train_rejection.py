@@ -1,7 +1,6 @@
 """Rejection sampling on the tiny model: a verifier's word is learned, attempts follow the plan, exact resumes."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from rewardmodel.generate import Job
 from rewardmodel.jobs import run_job
 from rewardmodel.rundir import RunDir, read_json_lines
 from rewardmodel.train import explore, rejection
+from rewardmodel.train.common import note_where_not_isolated
 from rewardmodel.train.explore import Exploration, plan_wave
 from rewardmodel.train.rejection import Sampling
 from tests.rewardmodel.tiny import GOOD_WORD, build_pairs, write_rows
@@ -137,6 +137,11 @@ def test_metrics_tell_acceptance_and_speed_and_the_card_what_was_measured(reject
     rows = rejection_run.read_metrics()
     assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
     assert all(row["tokens_per_second"] > 0 and 0 <= row["acceptance"] <= 1 for row in rows if "attempts" in row)
+    for told in rejection_run.read_report()["rounds"]:
+        made = attempts_of(rejection_run, told["round"])
+        accepted = [row for row in made if row["passed"] and row["finish_reason"] == "eos"]
+        last = [row for row in rows if row["round"] == told["round"] and "attempts" in row][-1]
+        assert told["acceptance"] == last["acceptance"] == len(accepted) / len(made)
     assert [row["round"] for row in rows if "pass_at_1" in row] == [1, 2]
     card = (rejection_run.outputs / "model" / "README.md").read_text()
     assert "rejection-sampling fine-tuning" in card
@@ -232,9 +237,7 @@ def test_a_wave_holds_the_prompts_without_enough_accepted_attempts() -> None:
     assert len(plan_wave(plan, encoded=encoded, made={}, wave=0)) == 8
 
 
-def test_what_cannot_run_is_refused_with_what_to_do(
-    make_rejection: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_run_is_refused_with_what_to_do(make_rejection: MakeSpec, tmp_path: Path) -> None:
     def fail(name: str, **changes: Any) -> str:
         run = RunDir(tmp_path / name).create(make_rejection(**changes))
         assert run_job(run, show=False) == "bad input"
@@ -251,10 +254,27 @@ def test_what_cannot_run_is_refused_with_what_to_do(
     assert "reward" in fail("c", data=data("reward", {"kind": "reward", "threshold": 0}))
     impossible = {"kind": "constraints", "constraints": [{"type": "regex", "pattern": "unheard-of"}]}
     assert "round 1: of 6 attempts at 1 prompts none can be learned from" in fail("d", data=data("hard", impossible))
-    monkeypatch.setattr(shutil, "which", lambda *args, **kwargs: None)
-    monkeypatch.setattr("rewardmodel.verifiers.registry._sandboxes", {})
-    code = {"kind": "code", "language": "python", "tests": [{"asserts": ["assert f(1) == 2"]}]}
-    assert "bubblewrap" in fail("e", data=data("code", code))
+
+
+@pytest.mark.usefixtures("no_bubblewrap")
+def test_without_bubblewrap_code_runs_only_where_the_operator_says_so_and_the_run_says_it_for_good(
+    make_rejection: MakeSpec, tmp_path: Path
+) -> None:
+    code = {"kind": "code", "tests": [{"asserts": ["assert f(1) == 2"]}]}
+    for split in ("train", "test"):
+        pair = build_pairs(1, seed=len(split))[0]
+        write_rows(tmp_path / "data" / f"{split}.jsonl", [{"prompt": pair["prompt"], "verifier": code}])
+    run = RunDir(tmp_path / "run").create(make_rejection(data=str(tmp_path / "data")))
+    for unsafe, error, isolated in (
+        (False, "apt-get install bubblewrap", None),
+        (True, "of 6 attempts at 1 prompts none can be learned from", False),
+        (False, "apt-get install bubblewrap", False),
+    ):
+        assert run_job(run, show=False, unsafe_code=unsafe) == "bad input"
+        status = run.read_status()
+        assert error in status["error"]
+        assert status["isolated"] is isolated
+    assert note_where_not_isolated(run) == ["model-written code ran without isolation"]
 
 
 @pytest.mark.parametrize(

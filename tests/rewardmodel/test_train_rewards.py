@@ -15,6 +15,7 @@ from rewardmodel.data import PromptItem, read_prompts
 from rewardmodel.generate import Response
 from rewardmodel.jobs import run_job
 from rewardmodel.rundir import RunDir
+from rewardmodel.sandbox import SandboxUnavailable
 from rewardmodel.score import load_scorer, score_texts
 from rewardmodel.train import ppo, rewards
 from rewardmodel.train.ppo_report import trace_gold, warn_of_gold
@@ -52,6 +53,19 @@ def open_rewards(spec: dict[str, Any], *, items: list[PromptItem] | None = None)
 def test_a_length_costs_nothing_and_then_more_in_a_line() -> None:
     """Free up to 10, all of it at 20: 15 tokens cost a half."""
     assert [punish_length(n, free=10, most=20) for n in (1, 10, 15, 20, 99)] == [0.0, 0.0, -0.5, -1.0, -1.0]
+
+
+@pytest.mark.usefixtures("no_bubblewrap")
+def test_code_without_bubblewrap_is_rewarded_only_where_the_operator_says_so(make_ppo: MakePPO) -> None:
+    code = {"kind": "code", "tests": [{"asserts": ["assert f(1) == 2"]}]}
+    items = [PromptItem("a", [{"role": "user", "content": "double it"}], {"verifier": code})]
+    spec = parse_spec(make_ppo("rloo", reward_model=None, rewards=[{"kind": "verifier"}]))
+    assert isinstance(spec, OnlineSpec)
+    with pytest.raises(SandboxUnavailable, match="apt-get install bubblewrap"):
+        Rewards(spec, items={"train": items})
+    reward = Rewards(spec, items={"train": items}, unsafe_code=True)
+    assert not reward.isolated
+    assert reward(items, [answer("def f(x): return 2 * x", tokens=9)]).total == [1.0]
 
 
 @pytest.mark.usefixtures("installed")

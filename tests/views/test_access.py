@@ -62,6 +62,7 @@ ROWS = {
     "leaderboard_battles": Row({"get": "review"}),
     "prompt_list": Row({"get": "review"}),
     "prompt_detail": Row({"get": "review"}, part="pk"),
+    "conflict_list": Row({"get": "review"}),
     "snapshot_list": Row({"get": "export", "post": "export"}),
     "snapshot_detail": Row({"get": "export"}, part="number"),
     "snapshot_file": Row({"get": "export"}, part="name"),
@@ -81,6 +82,7 @@ ROWS = {
     "pipeline_state": Row({"get": "train"}, part="number"),
     "pipeline_cancel": Row({"post": "train"}, part="number"),
     "pipeline_resume": Row({"post": "train"}, part="number"),
+    "advice": Row({"get": "train", "post": "train"}),
     "model_list": Row({"get": "train"}),
     "model_detail": Row({"get": "train"}, part="pk"),
 }

@@ -265,7 +265,7 @@ def test_the_start_form_offers_the_tunings_of_its_method(world: World, method: s
 
 def test_the_start_form_is_filled_from_the_address(world: World) -> None:
     client = world.client("engineer")
-    body = client.get(url(world, "run_new") + f"?method=dpo&snapshot=1&model={world.model.pk}").content.decode()
+    body = client.get(url(world, "run_new") + f"?method=dpo&snapshot=1&base_model={world.model.pk}").content.decode()
     assert 'name="method" value="dpo"' in body
     assert f'<option value="{world.model.pk}" selected>' in body
     assert client.get(url(world, "run_new") + "?method=nonsense").status_code == 404
@@ -291,6 +291,28 @@ def test_a_snapshot_offers_the_runs_of_its_format(world: World, method: str, for
     run = Run.objects.get(number=2)
     assert (run.method, run.snapshot.number if run.snapshot else None) == (method, 2)
     assert run.spec["max_steps"] == 5
+
+
+def test_every_page_of_a_run_says_that_its_code_was_not_isolated(world: World, finished: Run) -> None:
+    """The run's own, its state that is fetched alone, the lists and the snapshot it stands in, the model it made."""
+    client = world.client("engineer")
+    model = Model.objects.create(project=world.project, name="made", kind="policy", location="x", run=finished)
+    pages = {
+        "run": url(world, "run_detail", number=finished.number),
+        "runs": url(world, "run_list"),
+        "snapshot": url(world, "snapshot_detail", number=finished.snapshot.number),
+        "models": url(world, "model_list"),
+        "model": url(world, "model_detail", pk=model.pk),
+    }
+    state = url(world, "run_state", number=finished.number)
+
+    def tagged() -> set[str]:
+        found = {name for name, page in pages.items() if "without sandbox" in client.get(page).content.decode()}
+        return found | ({"state"} if "ran without isolation" in client.get(state).content.decode() else set())
+
+    assert tagged() == set()
+    Run.objects.filter(pk=finished.pk).update(status={"isolated": False})
+    assert tagged() == {*pages, "state"}
 
 
 def test_the_page_of_an_sft_run_shows_its_loss_before_and_after(world: World, finished: Run) -> None:

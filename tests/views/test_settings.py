@@ -118,6 +118,7 @@ def test_settings_are_saved_and_shown_as_they_were_typed(project):
     )
     assert saved.flags == (Flag("unsafe", ""), Flag("no-sources", "names no source"))
     assert saved.mask_patterns == ("I am Qwen", "developed by *")
+    assert saved.show_verdicts is False
     assert (saved.kind, saved.slate_size, saved.overlap) == ("best-worst", 5, 2)
     assert (saved.rationale, saved.rationale_min, saved.corrections, saved.highlights) == ("required", 20, "best", True)
     assert (saved.amend_minutes, saved.break_after, saved.lease_seconds) == (None, 25, 600)

@@ -36,9 +36,16 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--drain", action="store_true", help="Stop when no run is waiting.")
+        parser.add_argument(
+            runner.UNSAFE_CODE,
+            action="store_true",
+            help="Let runs execute model-written code even where nothing isolates it: it can read, write and send what "
+            "this worker can. Their pages say so.",
+        )
 
-    def handle(self, *args: Any, drain: bool = False, **options: Any) -> None:
+    def handle(self, *args: Any, drain: bool = False, unsafe_without_sandbox: bool = False, **options: Any) -> None:
         self.stopping = False
+        self.unsafe_code = unsafe_without_sandbox
         before = {number: signal.signal(number, self.stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             self.work_off(f"{socket.gethostname()}/{os.getpid()}", drain=drain)
@@ -87,7 +94,7 @@ class Command(BaseCommand):
             runs.cancel_claimed_run(run)
             return
         directory = runs.prepare_run(run)
-        process = runner.start_process(directory, data_dir=settings.DATA_DIR)
+        process = runner.start_process(directory, data_dir=settings.DATA_DIR, unsafe_code=self.unsafe_code)
         try:
             held = self.watch(run, process)
         finally:

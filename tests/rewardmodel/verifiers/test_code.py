@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,90 @@ def test_a_program_cannot_claim_to_have_passed(hasty_sandbox: Sandbox, code: str
         assert verdict.reason
 
 
+CLAIM = """
+import os
+def f(x):
+    claim = {claim!r}.encode()
+    for descriptor in range(3, 64):
+        try: os.write(descriptor, len(claim).to_bytes(4, "big") + claim)
+        except OSError: pass
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        "", "5", "null", '"fault"', "[]", "{}", "\xff", "[" * 10**5, '{"value":{}}', '{"fault":"x"}', '{"fault":[1,2]}',
+        '{"value":{"object":[]}}', '{"value":{"object":[1]}}', '{"value":{"object":{"1":2}}}', '{"value":{"x":1}}',
+        f'{{"value":{{"float":{10**400}}}}}', f'{{"value":{{"complex":[{10**400},0]}}}}', '{"value":{"float":[]}}',
+        f'{{"value":{"1" * 5000}}}', f'{{"value":{{"int":"{"f" * 50_000}"}}}}', '{"value":NaN}', '{"value":1e999}',
+        '{"value":{"\\ud800":1}}', '{"fault":["\\ud800","\\u001b[2J\\u0000"]}', '{"value":"\\ud800"}',
+        '{"value":{"set":[[1]]}}', '{"value":{"dict":[[1]]}}', '{"value":{"bytes":"x"}}',
+        '{"value":' + '{"tuple":[' * 400 + "]}" * 400 + "}",
+    ],
+)  # fmt: skip
+def test_whatever_a_program_answers_is_a_verdict_that_can_be_stored(hasty_sandbox: Sandbox, claim: str) -> None:
+    for tests in (DOUBLE, {"asserts": ["assert f(1) == 2"]}, {"asserts": ["assert abs(f(1)) == 2"]}):
+        verdict = judge(CLAIM.format(claim=claim), hasty_sandbox, tests)
+        assert not verdict.passed
+        assert verdict.reason.encode().decode().isprintable()
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\x1b[2J\x9b\u202e\0", "a" * 10**6])
+def test_what_a_program_complains_of_is_a_reason_that_can_be_stored(sandbox: Sandbox, text: str) -> None:
+    complains = f"import sys\nclass E(Exception):\n    def __str__(self): return {text!r}\n"
+    program = (
+        complains
+        + "def f(x): raise E\nif __name__ == '__main__': sys.stderr.buffer.write(E().__str__()"
+        + (".encode('utf-8', 'surrogatepass')); sys.exit(1)")
+    )
+    for tests in (DOUBLE, {"asserts": ["assert abs(f(1)) == 2"]}, {"stdin_stdout": [{"stdin": "", "stdout": "1"}]}):
+        verdict = judge(program, sandbox, tests)
+        assert not verdict.passed
+        assert verdict.reason.encode().decode().isprintable()
+
+
+def test_arguments_have_any_name(sandbox: Sandbox) -> None:
+    program = "def f(name, arguments, self, of): return name + arguments + self + of"
+    named = {"name": 1, "arguments": 2, "self": 3, "of": 4}
+    call = "f(name=1, arguments=2, self=3, of=4)"
+    for tests in (
+        {"entry_point": "f", "cases": [{"kwargs": named, "expected": 10}]},
+        {"asserts": [f"assert {call} == 10"]},
+        {"asserts": [f"assert abs({call}) == 10"]},
+    ):
+        verdict = judge(program, sandbox, tests)
+        assert verdict.passed, verdict.reason
+
+
+def test_a_test_that_hands_over_what_is_no_value_fails(sandbox: Sandbox) -> None:
+    verdict = judge("def f(x): return 1", sandbox, {"asserts": ["assert f(...) == 1"]})
+    assert not verdict.passed
+    assert "hand the program an object of their own (ellipsis)" in verdict.reason
+
+
+def test_a_program_that_hangs_does_so_once(hasty_sandbox: Sandbox) -> None:
+    """One of six tests passes, then two seconds go by; the others would take two each."""
+    stdin = {"stdin_stdout": [{"stdin": text, "stdout": "1"} for text in ("1", "", "1", "1")]}
+    hangs = judge("import sys\nwhile not sys.stdin.read(): pass\nprint(1)", hasty_sandbox, stdin, DOUBLE)
+    assert (hangs.passed, hangs.score) == (False, 1 / 6)
+    assert hangs.reason == "1 of 6 tests pass; for stdin '' the program timed out"
+    assert hangs.seconds < 4
+
+
+@pytest.mark.parametrize("response", ["`" * 200_000, "```" + "a" * 199_000, "~~~" + " \t" * 99_000])
+def test_marks_without_end_are_looked_at_once(response: str) -> None:
+    """Divided in every way they would take minutes."""
+    started = time.process_time()
+    assert extract_code(response) is None
+    assert time.process_time() - started < 2
+
+
+def test_a_response_that_is_too_long_is_told(sandbox: Sandbox) -> None:
+    assert judge("#" * 10**6, sandbox, DOUBLE).reason == "longer than 200,000 characters"
+
+
 def test_the_last_block_of_python_is_the_answer() -> None:
     assert extract_code("```python\na\n```\n```\nout\n```\n```py\nb = 1\n```") == "b = 1\n"
     assert extract_code("x = 1") == "x = 1"
@@ -87,6 +172,14 @@ def test_the_last_block_of_python_is_the_answer() -> None:
         ({"tests": [DOUBLE], "language": "c"}, "language: only python can be run, found 'c'"),
         ({"tests": [{}]}, "tests[0]: expected one of asserts, stdin_stdout, cases; found none"),
         ({"test": []}, "test: unknown; known are kind, language, tests"),
+        (
+            {"tests": [{"stdin_stdout": [{"stdin": "\ud800", "stdout": ""}]}]},
+            "tests[0].stdin_stdout[0].stdin: holds half a surrogate pair, which is not text",
+        ),
+        (
+            {"tests": [{"entry_point": "f", "cases": [{"args": [...], "expected": 1}]}]},
+            "tests[0].cases[0]: a program cannot be given these arguments: ellipsis is no plain value",
+        ),
     ],
 )
 def test_bad_specs_name_the_field(spec: dict[str, Any], message: str) -> None:

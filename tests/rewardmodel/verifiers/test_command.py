@@ -44,6 +44,39 @@ def test_the_last_line_counts_and_the_rows_get_their_verdicts(
     ]
 
 
+CODE = {"kind": "code", "tests": [{"asserts": ["assert f(1) == 2"]}]}
+
+
+@pytest.mark.usefixtures("no_bubblewrap")
+def test_without_bubblewrap_code_is_refused_unless_the_operator_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"prompt": "Double it.", "response": "def f(x): return 2 * x", "verifier": CODE}
+    command = ["verify", str(write_rows(tmp_path / "d.jsonl", [row])), "--json", "--out", str(tmp_path / "out.jsonl")]
+    assert main(command) == 2
+    assert "apt-get install bubblewrap" in capsys.readouterr().err
+    assert not (tmp_path / "out.jsonl").exists()
+    assert main([*command, "--unsafe-without-sandbox"]) == 0
+    said = capsys.readouterr()
+    figures = json.loads(said.out.splitlines()[-1])
+    assert (figures["passed"], figures["isolated"]) == (1, False)
+    assert "code was run without isolation" in said.err
+    [found] = read_json_lines(tmp_path / "out.jsonl")
+    assert found["verdict"]["reason"] == "all 1 tests pass (run without isolation)"
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_what_may_run_without_isolation_is_isolated_where_it_can_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"prompt": "Double it.", "response": "def f(x): return 2 * x", "verifier": CODE}
+    data = write_rows(tmp_path / "d.jsonl", [row])
+    assert main(["verify", str(data), "--json", "--unsafe-without-sandbox"]) == 0
+    said = capsys.readouterr()
+    assert "isolated" not in json.loads(said.out.splitlines()[-1])
+    assert "without isolation" not in said.err
+
+
 def test_without_json_people_read_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(write_rows(tmp_path / "d.jsonl", ROWS))]) == 0
     assert capsys.readouterr().out.splitlines() == ["2 of 3 pass (0.208 to 0.939)", "logic: 1 of 1", "math: 1 of 2"]

@@ -157,6 +157,15 @@ def test_a_verdict_says_why_in_one_line() -> None:
         failed("a", score=1.5)
 
 
+def test_a_reason_holds_nothing_that_a_terminal_obeys_or_a_file_refuses() -> None:
+    assert failed("é 漢 \x1b[2J \x9b \u202e \ud800 \0").reason == r"é 漢 \x1b[2J \x9b \u202e \ud800 \x00"
+
+
+def test_a_verdict_is_a_yes_or_a_no() -> None:
+    with pytest.raises(TypeError, match="passed: True or False, got 'no'"):
+        Verdict("no", 0.0, "it says no")  # type: ignore[arg-type]
+
+
 def test_a_worker_that_is_closed_starts_again() -> None:
     with WorkerPool() as pool:
         request = {"kind": "logic", "settings": {"answer": "Yes"}, "prompt": [], "response": "Yes"}
@@ -165,6 +174,22 @@ def test_a_worker_that_is_closed_starts_again() -> None:
         assert pool.ask(request, seconds=5)["passed"]
         with pytest.raises(NoAnswerError, match="crashed"):
             pool.ask({**request, "kind": "python", "settings": {"name": "die", "target": f"{HERE}:die"}}, seconds=5)
+
+
+def test_an_answer_that_was_not_waited_for_is_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl+C comes while a worker says that "Yes" is right; "No" is asked about next."""
+    request = {"kind": "logic", "settings": {"answer": "Yes"}, "prompt": [], "response": "Yes"}
+    with WorkerPool() as pool:
+        pool.ask(request, seconds=5)
+
+        def interrupt(*args: Any) -> bool:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr("multiprocessing.connection.Connection.poll", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                pool.ask(request, seconds=5)
+        assert not pool.ask({**request, "response": "No"}, seconds=5)["passed"]
 
 
 def test_a_reward_model_judges_by_its_threshold(reward_run: RunDir) -> None:
