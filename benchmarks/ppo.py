@@ -284,7 +284,7 @@ def measure_peer(bench: Bench, *, python: str) -> dict[str, Any]:
     """The same of the PPOTrainer of another environment's TRL, in a process of its own."""
     reset_memory()
     spec = read_ppo_spec(bench)
-    size, steps = (4, 3) if bench.quick else (spec.batch_size, 7)
+    size, steps = (4, 3) if bench.quick else (spec.batch_size, 4)  # a step takes it half a minute
     script = Path(__file__).with_name("ppo_peer.py")
     models = [bench.model_of("sft"), bench.model_of("reward")]
     settings = [bench.files["prompts"], str(size), str(bench.tokens), str(steps), str(spec.learning_rate)]

@@ -56,7 +56,7 @@ def main() -> None:
                 num_mini_batches=4, num_ppo_epochs=2, total_episodes=steps * size, response_length=tokens,
                 learning_rate=float(sys.argv[7]), temperature=1.0, stop_token="eos", bf16=gpu, use_cpu=not gpu,
                 gradient_checkpointing=False, num_sample_generations=0, save_strategy="no", report_to=[],
-                local_rollout_forward_batch_size=min(size, 32),
+                local_rollout_forward_batch_size=min(size, 64),  # TRL's default
             ),
             processing_class=tokenizer,
             model=AutoModelForCausalLM.from_pretrained(policy),

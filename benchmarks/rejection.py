@@ -51,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train, print a table, and say whether the goals are met."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=EMBEDDED_MODEL)
-    parser.add_argument("--out", type=Path, help="a new directory for the runs; unset: a temporary one")
+    parser.add_argument(
+        "--out", type=Path, help="a directory for the runs, gone on with if it is there; unset: a temporary one"
+    )
     parser.add_argument("--quick", action="store_true", help="a few questions, one round, no goals")
     parser.add_argument("--check", action="store_true", help="exit with 1 where a goal is missed")
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
@@ -102,8 +104,10 @@ def measure(options: argparse.Namespace, *, directory: Path) -> dict[str, Any]:
 
 
 def run(spec: dict[str, Any], *, directory: Path) -> RunDir:
-    """A finished run. Exits with its error where it fails."""
-    made = RunDir(directory).create(spec)
+    """A finished run, begun or gone on with in its directory. Exits with its error where it fails."""
+    made = RunDir(directory)
+    if not directory.exists():
+        made.create(spec)
     if run_job(made) != "succeeded":
         raise SystemExit(f"{directory.name}: {made.read_status()['error']}")
     return made
