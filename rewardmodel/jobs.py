@@ -141,7 +141,7 @@ def _carry_out(run: RunDir, *, progress: Progress, unsafe_code: bool) -> dict[st
     if isinstance(spec, VerifySpec):
         from rewardmodel.verify import run_verify
 
-        return run_verify(spec, run=run, progress=progress)
+        return run_verify(spec, run=run, progress=progress, unsafe_code=unsafe_code)
     from rewardmodel.score import run_score
 
     return run_score(spec, run=run, progress=progress)

@@ -122,3 +122,13 @@ def test_code_is_not_run_where_nothing_isolates_it(tmp_path: Path, monkeypatch: 
     assert run_job(run, show=False) == "bad input"
     assert "install bubblewrap" in run.read_status()["error"]
     assert not (run.outputs / "verdicts.jsonl").exists()
+
+
+@pytest.mark.usefixtures("no_bubblewrap")
+def test_code_runs_without_isolation_where_the_operator_says_so_and_the_run_says_it(tmp_path: Path) -> None:
+    code = {"kind": "code", "tests": [{"asserts": ["assert f(1) == 2"]}]}
+    run = start(tmp_path, rows=[row("a", "It is 6.", SIX), row("b", "def f(x): return x + 1", code)])
+    assert run_job(run, show=False, unsafe_code=True) == "succeeded", run.read_status()["error"]
+    assert run.read_status()["isolated"] is False
+    report = run.read_report()
+    assert (report["passed"], report["notes"]) == (2, ["model-written code ran without isolation"])
