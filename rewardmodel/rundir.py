@@ -190,6 +190,17 @@ class ObservedRun(RunDir):
         yield
 
 
+def warn_where_not_isolated(run: RunDir, *, isolated: bool) -> None:
+    """Write down that model-written code runs without isolation; it stays written where a later attempt isolates."""
+    if not isolated:
+        run.write_status(isolated=False)
+
+
+def note_where_not_isolated(run: RunDir) -> list[str]:
+    """What the report says of it."""
+    return ["model-written code ran without isolation"] if run.read_status()["isolated"] is False else []
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a file whole and durably: a crash leaves the old text or the new, never half."""
     path.parent.mkdir(parents=True, exist_ok=True)

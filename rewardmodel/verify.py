@@ -2,10 +2,10 @@
 
     {"method": "verify", "data": "responses.jsonl"}
 
-Model-written code runs in the sandbox, unless who starts the run allows it without one (`unsafe_code`), and functions
-of one's own (kind `python`) are for the command line, where somebody allows them by name. A row whose verifier cannot
-be run here gets no verdict, and says why; the others are verified all the same. Not here: the checks themselves
-(`verifiers`), and `rewardmodel verify`, which verifies a file at once (`verifiers.rows`).
+Model-written code runs in the sandbox, or without it where the operator lets it; functions of one's own (kind `python`)
+are for the command line, where somebody allows them by name. A row whose verifier cannot be run here gets no verdict,
+and says why; the others are verified all the same. Not here: the checks themselves (`verifiers`), and
+`rewardmodel verify`, which verifies a file at once (`verifiers.rows`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,13 @@ from rewardmodel.contract import InputError, VerifySpec
 from rewardmodel.data import VerifiableItem, read_verifiable
 from rewardmodel.metrics import wilson_interval
 from rewardmodel.progress import Progress
-from rewardmodel.rundir import RunDir, append_json_lines, read_json_lines
-from rewardmodel.train.common import note_where_not_isolated, warn_where_not_isolated
+from rewardmodel.rundir import (
+    RunDir,
+    append_json_lines,
+    note_where_not_isolated,
+    read_json_lines,
+    warn_where_not_isolated,
+)
 from rewardmodel.verifiers.registry import Permissions, Verifier, parse_verifier, require_sandbox
 from rewardmodel.verifiers.rows import verify_items
 from rewardmodel.verifiers.verdict import Verdict
@@ -46,7 +51,7 @@ def run_verify(spec: VerifySpec, *, run: RunDir, progress: Progress, unsafe_code
 
     Rows already there are kept, so that a resumed run goes on where it stopped. Raises InputError for a file that is
     none, and SandboxUnavailable, before anything is checked, where code is to be run and nothing isolates it, unless
-    `unsafe_code` allows that; status and report then say so.
+    that is allowed (`unsafe_code`).
     """
     progress.start("loading")
     permissions = Permissions(reward_model=spec.reward_model, unsafe_code=unsafe_code)
@@ -66,7 +71,8 @@ def run_verify(spec: VerifySpec, *, run: RunDir, progress: Progress, unsafe_code
             progress.advance(len(items) - len(left) + start + len(batch))
             progress.check()
     report = report_verdicts(read_json_lines(file))
-    return {**report, "notes": [*report["notes"], *note_where_not_isolated(run)]}
+    report["notes"] += note_where_not_isolated(run)
+    return report
 
 
 def read_items(path: str, *, permissions: Permissions) -> list[Item]:

@@ -228,17 +228,6 @@ def recall(run: RunDir, *, name: str, make: Callable[[], dict[str, Any]]) -> dic
     return current_ranks().from_first(look)
 
 
-def warn_where_not_isolated(run: RunDir, *, isolated: bool) -> None:
-    """Write down that model-written code runs without isolation; it stays written where a later attempt isolates."""
-    if not isolated:
-        run.write_status(isolated=False)
-
-
-def note_where_not_isolated(run: RunDir) -> list[str]:
-    """What the report says of it."""
-    return ["model-written code ran without isolation"] if run.read_status()["isolated"] is False else []
-
-
 def training_arguments(spec: SFTSpec | KTOSpec, *, run: RunDir, compute: Compute, n_rows: int) -> dict[str, Any]:
     """Keyword arguments of TRL's configs."""
     steps = spec.max_steps or count_steps(spec, n_rows=n_rows)

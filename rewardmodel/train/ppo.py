@@ -57,7 +57,7 @@ from rewardmodel.ppo_losses import (
 )
 from rewardmodel.progress import CancelledError, Progress
 from rewardmodel.reading import Rectangle, Row, build_rectangle, build_row, can_pack, packed_attention
-from rewardmodel.rundir import RunDir, write_json
+from rewardmodel.rundir import RunDir, warn_where_not_isolated, write_json
 from rewardmodel.trackers import find_trackers, open_board
 from rewardmodel.train.common import (
     Measure,
@@ -69,7 +69,6 @@ from rewardmodel.train.common import (
     recall,
     record_provenance,
     seal_checkpoint,
-    warn_where_not_isolated,
 )
 from rewardmodel.train.loop import KEPT_CHECKPOINTS, Optimizer, prepare_blocks, round_up
 from rewardmodel.train.memory import Estimate, check_memory, estimate_models

@@ -19,8 +19,7 @@ from rewardmodel.evaluate import compare_distributions
 from rewardmodel.evaluation.resampling import mean_interval
 from rewardmodel.generate import Sampling, generate_responses
 from rewardmodel.progress import Progress
-from rewardmodel.rundir import RunDir
-from rewardmodel.train.common import note_where_not_isolated
+from rewardmodel.rundir import RunDir, note_where_not_isolated
 from rewardmodel.train.rewards import Judge, Rewards, read_scores
 from rewardmodel.train.rollouts import PromptData, seed_of_step
 

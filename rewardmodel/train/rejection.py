@@ -49,16 +49,21 @@ from rewardmodel.generate import Sampling
 from rewardmodel.likelihood import sum_log_probs
 from rewardmodel.models import load_policy, load_tokenizer, read_positions, resolve_model
 from rewardmodel.progress import Progress
-from rewardmodel.rundir import RunDir, read_json, read_json_lines, write_json_lines
+from rewardmodel.rundir import (
+    RunDir,
+    note_where_not_isolated,
+    read_json,
+    read_json_lines,
+    warn_where_not_isolated,
+    write_json_lines,
+)
 from rewardmodel.selection import Attempt, Selection, pair_attempts, pass_at_k, select_attempts
 from rewardmodel.trackers import find_trackers
 from rewardmodel.train.common import (
     keep_prompts,
-    note_where_not_isolated,
     read_trained_steps,
     recall,
     record_provenance,
-    warn_where_not_isolated,
 )
 from rewardmodel.train.examples import ExampleData
 from rewardmodel.train.explore import Checkers, Exploration, Prompt, explore_prompts, is_usable

@@ -13,9 +13,8 @@ from rewardmodel.contract import SpecError, parse_spec
 from rewardmodel.data import read_examples, read_judgements
 from rewardmodel.generate import Job
 from rewardmodel.jobs import run_job
-from rewardmodel.rundir import RunDir, read_json_lines
+from rewardmodel.rundir import RunDir, note_where_not_isolated, read_json_lines
 from rewardmodel.train import explore, rejection
-from rewardmodel.train.common import note_where_not_isolated
 from rewardmodel.train.explore import Exploration, plan_wave
 from rewardmodel.train.rejection import Sampling
 from tests.rewardmodel.tiny import GOOD_WORD, build_pairs, write_rows

@@ -311,6 +311,15 @@ def test_runs_of_different_methods_stand_side_by_side(world: World, finished: li
     assert "Win rate</th>" not in body
 
 
+def test_the_comparison_says_which_run_was_not_isolated(world: World, finished: list[Run]) -> None:
+    client = world.client("engineer")
+    tag = "without sandbox</span></th>"
+    assert tag not in client.get(url(world, "run_compare")).content.decode()
+    Run.objects.filter(pk=finished[1].pk).update(status={"isolated": False})
+    [row] = [row for row in client.get(url(world, "run_compare")).content.decode().split("<tr>") if tag in row]
+    assert "run 3, RLOO" in row
+
+
 def test_chosen_runs_alone_are_compared_and_what_they_do_not_share_is_said(
     world: World, judges: list[Model], asked: dict[str, Any], finished: list[Run]
 ) -> None:
