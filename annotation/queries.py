@@ -19,6 +19,7 @@ from annotation.models import (
     Lease,
     Membership,
     Model,
+    Pipeline,
     Project,
     Prompt,
     Ranking,
@@ -258,6 +259,14 @@ def prompt_rows(project: Project) -> QuerySet[Prompt]:
         n_responses=Count("responses", distinct=True),
         n_rankings=Count("slates__rankings", filter=Q(slates__rankings__superseded_by__isnull=True), distinct=True),
     ).order_by("pk")
+
+
+def pipeline_rows(project: Project) -> QuerySet[Pipeline]:
+    """The project's pipelines with how many stages each has, and how many of them are done."""
+    done = Q(stages__run__state=Run.State.SUCCEEDED)
+    return project.pipelines.select_related("created_by").annotate(
+        n_stages=Count("stages"), n_done=Count("stages", filter=done)
+    )
 
 
 def prompt_detail(project: Project, pk: int) -> dict[str, Any]:

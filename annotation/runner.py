@@ -1,4 +1,5 @@
-"""The seam: the only module that imports rewardmodel, and of it only the contract and the run directory.
+"""The seam: the only module that imports rewardmodel, and of it only what needs the standard library alone: the
+contract, the run directory, stages of pipelines and documents (which load PyYAML when they read one).
 
 No web process imports torch through here; runs happen in `python -m rewardmodel`, a process of its own.
 """
@@ -23,11 +24,37 @@ from rewardmodel.contract import (
     parse_spec,
     spec_to_dict,
 )
+from rewardmodel.documents import read_document, write_document
 from rewardmodel.rundir import RunDir, RunDirError, read_json_lines
+from rewardmodel.stages import (
+    MODELLESS,
+    Pipeline,
+    Reference,
+    Stage,
+    headline,
+    judge_gate,
+    list_sources,
+    map_references,
+    parse_pipeline,
+)
 
-__all__ = ["EMBEDDED_MODEL", "Facts", "FieldDescription", "SettingsRefused"]
+__all__ = [
+    "EMBEDDED_MODEL",
+    "MODELLESS",
+    "Facts",
+    "FieldDescription",
+    "Reference",
+    "SettingsRefused",
+    "Stage",
+    "headline",
+    "list_sources",
+    "map_references",
+    "write_document",
+]
 
 SECRET_VARIABLES = ("DATABASE_URL", "SECRET_KEY", "TEST_POSTGRES_URL")
+OUTSIDE = ("snapshot", "model")
+"""Heads of references that stand for what a project has, beside the stages of a pipeline."""
 PR_SET_PDEATHSIG = 1
 UNSAFE_CODE = "--unsafe-without-sandbox"
 EXIT_BUSY = 3
@@ -89,6 +116,7 @@ PERSON_FIELDS = {
     "rloo": ("response_tokens", "batch_size", "group_size", *_KL_FIELDS, *_ONLINE_FIELDS),
     "grpo": ("response_tokens", "batch_size", "group_size", *_KL_FIELDS, *_ONLINE_FIELDS),
     "online-dpo": ("response_tokens", "batch_size", "group_size", "beta", *_ONLINE_FIELDS),
+    "check": ("test_prompts", "test_samples", "pass_k", "response_tokens", "temperature", "top_p", "seed"),
     "generate": ("n", "max_new_tokens", "temperature", "top_p", "seed"),
     "score": ("batch_size",),
     "advise": ("trial_prompts", "max_new_tokens"),
@@ -137,6 +165,30 @@ def check_settings(method: str, *, settings: Mapping[str, Any]) -> dict[str, Any
     """The full spec that these settings make, every default filled in. Raises SettingsRefused."""
     try:
         return spec_to_dict(parse_spec({"method": method, **settings}))
+    except SpecError as error:
+        raise SettingsRefused(str(error)) from error
+
+
+def read_text(text: str) -> Any:
+    """What a YAML or JSON text says. Raises SettingsRefused."""
+    try:
+        return read_document(text)
+    except SpecError as error:
+        raise SettingsRefused(str(error)) from error
+
+
+def read_pipeline(document: Any) -> Pipeline:
+    """The pipeline of a document, in which `@snapshot/3` and `@model/NAME` stand too. Raises SettingsRefused."""
+    try:
+        return parse_pipeline(document, outside=OUTSIDE)
+    except SpecError as error:
+        raise SettingsRefused(str(error)) from error
+
+
+def judge_stage(stage: Stage, *, reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What the stage's gate says of the reports so far. Raises SettingsRefused where the figure is not in them."""
+    try:
+        return judge_gate(stage, reports=reports).to_dict()
     except SpecError as error:
         raise SettingsRefused(str(error)) from error
 

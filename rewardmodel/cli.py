@@ -1,6 +1,7 @@
-"""The command line: train, run, evaluate, evaluate-policy, score, average, generate, verify, advise.
+"""The command line: train, run, pipeline, evaluate, evaluate-policy, score, average, generate, verify, advise.
 
-Exit codes: 0 done, 1 failed, 2 bad spec, data or model, 3 another process works on the directory, 4 cancelled.
+Exit codes: 0 done, 1 failed, 2 bad spec, data or model, 3 another process works on the directory, 4 cancelled,
+5 a gate of a pipeline does not hold.
 The progress bar goes to stderr, results to stdout.
 """
 
@@ -10,7 +11,6 @@ import argparse
 import contextlib
 import json
 import os
-import re
 import signal
 import sys
 import time
@@ -30,6 +30,7 @@ from rewardmodel.contract import (
     parse_spec,
     spec_to_dict,
 )
+from rewardmodel.documents import read_document
 from rewardmodel.jobs import EXIT_CODES, resolve_paths, run_job
 from rewardmodel.ranks import joined_ranks
 from rewardmodel.rundir import ObservedRun, RunDir, RunDirBusyError, write_json, write_json_lines, write_text
@@ -70,6 +71,13 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("run_dir", type=Path)
     _add_unsafe(run)
     run.set_defaults(command=_run)
+
+    pipeline = commands.add_parser("pipeline", help="stages that take each other's models, with gates between them")
+    pipeline.add_argument("spec", type=Path, help="YAML or JSON file")
+    pipeline.add_argument("--dir", type=Path, required=True, help="a new directory, or one to go on in")
+    pipeline.add_argument("--json", action="store_true", help="one JSON object on the last line")
+    _add_unsafe(pipeline)
+    pipeline.set_defaults(command=_pipeline)
 
     _add_evaluate(commands)
     _add_evaluate_policy(commands)
@@ -196,30 +204,23 @@ def read_spec_file(path: Path) -> Spec:
 
     Raises SpecError for a file that is missing, not YAML, or no valid spec.
     """
-    import yaml
-
-    try:
-        mapping = yaml.load(path.read_text(encoding="utf-8"), Loader=_build_loader())
-    except OSError as error:
-        raise SpecError(f"{path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path} is not valid YAML or JSON: {error}") from None
+    mapping = read_file(path)
     try:
         return resolve_paths(parse_spec(mapping), base=Path.cwd())
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from None
 
 
-def _build_loader() -> Any:
-    """A safe YAML loader that reads 1e-4 as the number it is; YAML 1.1 takes it for a string."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        pass
-
-    number = re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
-    return Loader
+def read_file(path: Path) -> Any:
+    """What a YAML or JSON file says. Raises SpecError naming it where it is missing or neither."""
+    try:
+        return read_document(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path} is not valid YAML or JSON: {error}") from None
+    except SpecError as error:
+        raise SpecError(f"{path} is {error}") from None
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -250,6 +251,28 @@ def _run_in(run: RunDir, *, unsafe_code: bool) -> int:
     else:
         print(f"rewardmodel: {status['state']}: {status['error'] or status['message']}", file=sys.stderr)
     return EXIT_CODES[outcome]
+
+
+def _pipeline(arguments: argparse.Namespace) -> int:
+    from rewardmodel.pipeline import EXIT_HELD, render_state, run_in_process, run_pipeline
+    from rewardmodel.stages import parse_pipeline
+
+    mapping = read_file(arguments.spec)
+    try:
+        pipeline = parse_pipeline(mapping)
+    except SpecError as error:
+        raise SpecError(f"{arguments.spec}: {error}") from None
+
+    def carry_out(run: RunDir) -> str:
+        print(f"rewardmodel: {run.path.name}", file=sys.stderr)
+        with _cancelled_by_signals(run):
+            return run_in_process(run, unsafe_code=arguments.unsafe_without_sandbox)
+
+    told = run_pipeline(pipeline, directory=arguments.dir, base=Path.cwd(), carry_out=carry_out)
+    print(json.dumps(told, ensure_ascii=False) if arguments.json else render_state(told))
+    if told["message"]:
+        print(f"rewardmodel: {told['state']}: {told['message']}", file=sys.stderr)
+    return EXIT_HELD if told["state"] == "held" else EXIT_CODES[told["state"]]
 
 
 @contextlib.contextmanager

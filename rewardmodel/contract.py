@@ -28,6 +28,7 @@ METHODS = (
     "rloo",
     "grpo",
     "online-dpo",
+    "check",
     "generate",
     "score",
     "advise",
@@ -830,6 +831,42 @@ class OnlineDPOSpec(OnlineSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CheckSpec(_Spec):
+    """Answer held-out prompts with a policy, and check the answers by the prompts' verifiers: pass@1 and pass@k."""
+
+    method: ClassVar[str] = "check"
+
+    model: str = setting(EMBEDDED_MODEL, help=f"{EMBEDDED_MODEL}, a directory, or a hub id.")
+    data: str | dict[str, str] = setting(  # noqa: RUF009 (a field, as everywhere here)
+        help="A directory with test.jsonl of rows {prompt, verifier}, or a mapping split -> file."
+    )
+    test_prompts: int = setting(200, minimum=2, maximum=100000, help="Held-out prompts that are answered.")
+    test_samples: int = setting(4, minimum=1, maximum=1024, help="Answers to each of them.")
+    pass_k: int = setting(4, minimum=1, help="k of pass@k; at most test_samples.")
+    temperature: float = setting(1.0, above=0, maximum=10, help="Temperature of the answers.")
+    top_p: float = setting(1.0, above=0, maximum=1, help="Sample from the likeliest tokens that hold this mass.")
+    response_tokens: int = setting(256, minimum=1, help="Longest answer.")
+    max_length: int = setting(
+        1024, minimum=8, help="Tokens of prompt and response_tokens together; longer prompts are dropped and counted."
+    )
+    generation_batch_size: int = setting(64, minimum=1, maximum=65536, help="Answers made at once.")
+    workers: int | None = setting(None, minimum=1, maximum=1024, help="Processes that verify; unset: one a core.")
+    reward_model: str | None = setting(None, help="The model of verifiers of kind reward; unset: such are refused.")
+    snapshot_sha256: str | None = setting(None, help="Hash of the snapshot the data came from, for provenance.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pass_k > self.test_samples:
+            raise SpecError(f"pass_k: {self.pass_k} is more than test_samples {self.test_samples}; raise test_samples")
+        if self.response_tokens >= self.max_length:
+            raise SpecError(
+                f"response_tokens: {self.response_tokens} leave no room for a prompt in max_length {self.max_length}"
+            )
+        if isinstance(self.data, dict) and set(self.data) != {"test"}:
+            raise SpecError(f"data: name the test split alone, got {', '.join(map(str, self.data)) or 'none'}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class GenerateSpec(_Spec):
     """Sample responses from a policy."""
 
@@ -900,6 +937,7 @@ Spec = Union[  # noqa: UP007 (a runtime alias, read by get_args)
     RLOOSpec,
     GRPOSpec,
     OnlineDPOSpec,
+    CheckSpec,
     GenerateSpec,
     ScoreSpec,
     AdviseSpec,

@@ -14,6 +14,7 @@ from typing import Any
 from rewardmodel.contract import (
     EMBEDDED_MODEL,
     AdviseSpec,
+    CheckSpec,
     DPOSpec,
     GenerateSpec,
     InputError,
@@ -96,7 +97,7 @@ def _take_part(run: RunDir, *, unsafe_code: bool) -> str:
 def _carry_out(run: RunDir, *, progress: Progress, unsafe_code: bool) -> dict[str, Any]:
     progress.start("starting")
     spec = resolve_paths(parse_spec(run.read_spec()), base=run.path)
-    one_process = GenerateSpec | ScoreSpec | VerifySpec | RejectionSpec | AdviseSpec
+    one_process = GenerateSpec | ScoreSpec | VerifySpec | RejectionSpec | CheckSpec | AdviseSpec
     if current_ranks().several and isinstance(spec, one_process):
         raise InputError(f"method {spec.method} runs in one process; start it without accelerate launch")
     # TRL and transformers rename settings in every release; the old names are the ones both our versions know.
@@ -131,6 +132,10 @@ def _carry_out(run: RunDir, *, progress: Progress, unsafe_code: bool) -> dict[st
         from rewardmodel.train.ppo import run_ppo
 
         return run_ppo(spec, run=run, progress=progress, unsafe_code=unsafe_code)
+    if isinstance(spec, CheckSpec):
+        from rewardmodel.train.check import run_check
+
+        return run_check(spec, run=run, progress=progress, unsafe_code=unsafe_code)
     if isinstance(spec, GenerateSpec):
         from rewardmodel.generate import run_generate
 
@@ -158,7 +163,7 @@ def resolve_paths(spec: Spec, *, base: Path) -> Spec:
             if getattr(spec, name) is not None:
                 changes[name] = _resolve_model_path(getattr(spec, name), base=base)
         changes["rewards"] = tuple(_resolve_term(term, base=base) for term in spec.rewards)
-    if isinstance(spec, RejectionSpec | VerifySpec) and spec.reward_model is not None:
+    if isinstance(spec, RejectionSpec | CheckSpec | VerifySpec) and spec.reward_model is not None:
         changes["reward_model"] = _resolve_model_path(spec.reward_model, base=base)
     for name in ("data", "prompts", "examples"):
         value = getattr(spec, name, None)

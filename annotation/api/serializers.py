@@ -7,7 +7,8 @@ from typing import Any
 from rest_framework import serializers
 
 from annotation.domain.judgement import HIGHLIGHTS_LIMIT, RATIONALE_LIMIT, Highlight, Judgement
-from annotation.models import Run
+from annotation.domain.pipelines import NAME_LIMIT, outline_stages, stage_rows
+from annotation.models import Pipeline, Run
 
 
 class HighlightSerializer(serializers.Serializer[Any]):
@@ -111,3 +112,43 @@ class RunSerializer(serializers.ModelSerializer[Run]):
             "finished_at",
         )
         read_only_fields = fields
+
+
+class PipelineRequestSerializer(serializers.Serializer[Any]):
+    """A pipeline to be started: its name, and its stages as on the command line, with `@snapshot/3` as data."""
+
+    name = serializers.CharField(max_length=NAME_LIMIT)
+    spec = serializers.DictField()
+
+
+class PipelineSerializer(serializers.ModelSerializer[Pipeline]):
+    """A pipeline without its stages."""
+
+    class Meta:
+        model = Pipeline
+        fields = ("number", "name", "state", "error", "created_at", "finished_at")
+        read_only_fields = fields
+
+
+def describe_pipeline(pipeline: Pipeline) -> dict[str, Any]:
+    """A pipeline with its spec and its stages: run, model, figure and verdict of each, null where not yet there."""
+    outlines = outline_stages(pipeline)
+    stages = []
+    for row in stage_rows(pipeline):
+        outline, run = outlines[row.name], row.run
+        found = outline.headline(run.report) if run is not None and run.report else None
+        model = getattr(run, "registered_model", None)
+        stages.append(
+            {
+                "name": row.name,
+                "method": outline.method,
+                "sources": list(outline.sources),
+                "run": run.number if run is not None else None,
+                "state": run.state if run is not None else "waiting",
+                "model": model.name if model is not None else None,
+                "figure": {"metric": found[0], "value": found[1], "interval": found[2]} if found else None,
+                "verdict": row.verdict,
+                "overruled_by": row.overruled_by.get_username() if row.overruled_by else None,
+            }
+        )
+    return {**PipelineSerializer(pipeline).data, "spec": pipeline.spec, "stages": stages}

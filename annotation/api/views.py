@@ -15,11 +15,14 @@ from rest_framework.response import Response as Answer
 from annotation import queries
 from annotation.api.serializers import (
     AdviceRequestSerializer,
+    PipelineRequestSerializer,
+    PipelineSerializer,
     RunRequestSerializer,
     RunSerializer,
     SubmissionSerializer,
+    describe_pipeline,
 )
-from annotation.domain import runs
+from annotation.domain import pipelines, runs
 from annotation.domain.assigning import LeaseUnknown, claim_slot
 from annotation.domain.guidelines import has_changes_to_read
 from annotation.domain.judgement import RankingRefused
@@ -107,6 +110,55 @@ def run_cancel(request: Request, slug: str, number: int) -> Answer:
     """Cancel a run."""
     project = find_membership(request, slug, action="train").project
     return Answer(RunSerializer(runs.cancel_run(get_object_or_404(project.runs, number=number))).data)
+
+
+@api_view(["GET", "POST"])
+def pipeline_list(request: Request, slug: str) -> Answer:
+    """The project's pipelines, newest first; or start one."""
+    membership = find_membership(request, slug, action="train")
+    if request.method == "POST":
+        return _start_pipeline(request, membership=membership)
+    return Answer(PipelineSerializer(membership.project.pipelines.all()[:100], many=True).data)
+
+
+@api_view(["GET"])
+def pipeline_detail(request: Request, slug: str, number: int) -> Answer:
+    """One pipeline with its stages."""
+    project = find_membership(request, slug, action="train").project
+    return Answer(describe_pipeline(get_object_or_404(project.pipelines, number=number)))
+
+
+@api_view(["POST"])
+def pipeline_cancel(request: Request, slug: str, number: int) -> Answer:
+    """Stop a pipeline and its run."""
+    project = find_membership(request, slug, action="train").project
+    pipeline = pipelines.cancel_pipeline(get_object_or_404(project.pipelines, number=number))
+    return Answer(describe_pipeline(pipeline))
+
+
+@api_view(["POST"])
+def pipeline_resume(request: Request, slug: str, number: int) -> Answer:
+    """Go on, past a gate that does not hold or with the run that ended early."""
+    membership = find_membership(request, slug, action="train")
+    pipeline = get_object_or_404(membership.project.pipelines, number=number)
+    try:
+        pipeline = pipelines.resume_pipeline(pipeline, by=membership.user)
+    except pipelines.PipelineRefused as error:
+        return Answer({"problems": [str(error)]}, status=status.HTTP_422_UNPROCESSABLE_ENTITY)
+    return Answer(describe_pipeline(pipeline))
+
+
+def _start_pipeline(request: Request, *, membership: Membership) -> Answer:
+    serializer = PipelineRequestSerializer(data=request.data)
+    serializer.is_valid(raise_exception=True)
+    asked: dict[str, Any] = serializer.validated_data
+    try:
+        pipeline = pipelines.start_pipeline(
+            membership.project, name=asked["name"], document=asked["spec"], created_by=membership.user
+        )
+    except pipelines.PipelineRefused as error:
+        return Answer({"problems": [str(error)]}, status=status.HTTP_422_UNPROCESSABLE_ENTITY)
+    return Answer(describe_pipeline(pipeline), status=status.HTTP_201_CREATED)
 
 
 @api_view(["GET", "POST"])

@@ -20,7 +20,7 @@ from annotation.models import Model, Project, Prompt, Response, Run, Score, Verd
 
 COLLECTED = (Run.Method.GENERATE, Run.Method.SCORE, Run.Method.VERIFY)
 """What leaves rows to be stored."""
-MAKE_NO_MODEL = (*COLLECTED, Run.Method.ADVISE)
+MAKE_NO_MODEL = (*COLLECTED, Run.Method.ADVISE, Run.Method.CHECK)
 NAME_LIMIT, LOCATION_LIMIT = 120, 500
 NEWEST_FIRST = 10
 """Priority of slates of new responses: they come before what was waiting."""

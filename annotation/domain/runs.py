@@ -45,8 +45,9 @@ TRAINED_ON = {
     "rloo": "prompts",
     "grpo": "prompts",
     "online-dpo": "prompts",
+    "check": "prompts",
 }
-"""The format of the snapshots that each training method learns from."""
+"""The format of the snapshots that each training method learns from, and on which policies are checked."""
 ALSO_TRAINED_ON = {"reward": (RATINGS,), "sft": ("references",)}
 """Other formats that a method can learn from."""
 ONLINE = ("ppo", "rloo", "grpo", "online-dpo")
@@ -96,6 +97,36 @@ def queue_run(
     without one). `reward_model` and `gold_model` are for the methods in JUDGED_BY; in `settings["rewards"]`, a term of
     kind model names reward models of the registry, directories or hub ids.
     """
+    spec = check_run(
+        project, method=method, settings=settings, snapshot=snapshot, base_model=base_model,
+        reward_model=reward_model, gold_model=gold_model,
+    )  # fmt: skip
+    Project.objects.select_for_update().get(pk=project.pk)
+    number = (project.runs.aggregate(Max("number"))["number__max"] or 0) + 1
+    return Run.objects.create(
+        project=project,
+        number=number,
+        method=method,
+        spec=spec,
+        snapshot=snapshot,
+        base_model=base_model,
+        reward_model=reward_model,
+        gold_model=gold_model,
+        created_by=created_by,
+    )
+
+
+def check_run(
+    project: Project,
+    *,
+    method: str,
+    settings: Mapping[str, Any],
+    snapshot: Snapshot | None = None,
+    base_model: Model | None = None,
+    reward_model: Model | None = None,
+    gold_model: Model | None = None,
+) -> dict[str, Any]:
+    """The spec of the run that `queue_run` would queue. Raises RunRefused where it would not."""
     if method not in Run.Method.values:
         raise RunRefused(f"Unknown method {method!r}; use one of {', '.join(Run.Method.values)}.")
     loss = settings.get("loss") if method == Run.Method.REWARD else None
@@ -115,19 +146,7 @@ def queue_run(
         runner.check_settings(method, settings={**library, **inputs})
     except runner.SettingsRefused as error:
         raise RunRefused(str(error)) from error
-    Project.objects.select_for_update().get(pk=project.pk)
-    number = (project.runs.aggregate(Max("number"))["number__max"] or 0) + 1
-    return Run.objects.create(
-        project=project,
-        number=number,
-        method=method,
-        spec={**library, **own},
-        snapshot=snapshot,
-        base_model=base_model,
-        reward_model=reward_model,
-        gold_model=gold_model,
-        created_by=created_by,
-    )
+    return {**library, **own}
 
 
 def run_directory(run: Run) -> Path:
@@ -150,6 +169,15 @@ def cancel_run(run: Run) -> Run:
     queued = Run.objects.filter(pk=run.pk, state=State.QUEUED)
     if not queued.update(state=State.CANCELLED, cancel_requested=True, finished_at=timezone.now()):
         Run.objects.filter(pk=run.pk, state=State.RUNNING).update(cancel_requested=True)
+    run.refresh_from_db()
+    return run
+
+
+def requeue_run(run: Run) -> Run:
+    """Put a run that failed or was cancelled back into the queue; it resumes from its last checkpoint."""
+    Run.objects.filter(pk=run.pk, state__in=(State.FAILED, State.CANCELLED)).update(
+        state=State.QUEUED, cancel_requested=False, error="", crashes=0, finished_at=None, worker=""
+    )
     run.refresh_from_db()
     return run
 
@@ -356,7 +384,7 @@ def _check_inputs(
             named = f"{method} runs with loss {loss}" if loss else f"{method} runs"
             said = " or ".join(wanted)
             raise RunRefused(f"Snapshot {snapshot.number} is in the format {snapshot.format}; {named} train on {said}.")
-        _check_splits(snapshot)
+        _check_splits(snapshot, needed=("test",) if method == Run.Method.CHECK else ("train", "test"))
     if method == Run.Method.VERIFY:
         _check_verification(project, base_model=base_model)
     needed = Model.Kind.REWARD if method == Run.Method.SCORE else Model.Kind.POLICY
@@ -404,12 +432,12 @@ def _require_reward_model(model: Model, *, setting: str) -> None:
         raise RunRefused(f"{setting}: {model.name} is a {model.get_kind_display()}; choose a reward model.")
 
 
-def _check_splits(snapshot: Snapshot) -> None:
+def _check_splits(snapshot: Snapshot, *, needed: tuple[str, ...]) -> None:
     rows = snapshot.manifest["counts"]["rows"]
-    for split in ("train", "test"):
+    for split in needed:
         if not rows[split]:
             raise RunRefused(
-                f"Snapshot {snapshot.number} has no rows in its {split} split, which a training needs: {rows}. "
+                f"Snapshot {snapshot.number} has no rows in its {split} split, which this run needs: {rows}. "
                 "Have more prompts judged, or freeze another snapshot with other shares or another split seed."
             )
 

@@ -61,6 +61,8 @@ LABELS = {
     "warmup_ratio": _("Share of warm-up"),
     "adam_epsilon": _("Epsilon of AdamW"),
     "test_prompts": _("Held-out prompts"),
+    "test_samples": _("Answers a prompt"),
+    "pass_k": _("k of pass@k"),
     "report_samples": _("Prompts with samples"),
     "sample_steps": _("Steps between samples"),
     "gold_steps": _("Steps between gold scores"),

@@ -1,5 +1,6 @@
 """Tables and constraints, one module a subject. Writes go through `annotation.domain`."""
 
+from annotation.models.pipeline import Pipeline, PipelineStage
 from annotation.models.project import Guidelines, GuidelinesReading, Membership, Project
 from annotation.models.prompt import Prompt, Response
 from annotation.models.ranking import Ranking
@@ -15,6 +16,8 @@ __all__ = [
     "Lease",
     "Membership",
     "Model",
+    "Pipeline",
+    "PipelineStage",
     "PracticeAnswer",
     "PracticeExample",
     "Project",

@@ -30,6 +30,7 @@ class Run(models.Model):
         RLOO = "rloo", _("RLOO")
         GRPO = "grpo", _("GRPO")
         ONLINE_DPO = "online-dpo", _("online DPO")
+        CHECK = "check", _("check by verifiers")
         GENERATE = "generate", _("generation")
         SCORE = "score", _("scoring")
         ADVISE = "advise", _("advice")
@@ -89,6 +90,7 @@ class Run(models.Model):
                         "rloo",
                         "grpo",
                         "online-dpo",
+                        "check",
                         "generate",
                         "score",
                         "advise",

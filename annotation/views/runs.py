@@ -17,6 +17,7 @@ from annotation.domain.runs import ONLINE, TRAINED_ON, RunRefused, cancel_run, q
 from annotation.domain.snapshots import FORMATS
 from annotation.forms.runs import NEEDS_SNAPSHOT, RegisterForm, RunForm, reward_models, trainable_snapshots
 from annotation.models import Membership, Run, Slate
+from annotation.queries import pipeline_rows
 from annotation.rules import require_membership
 from annotation.templatetags.plots import beats_baselines, interval_rows
 from annotation.training_report import describe_live, describe_samples, is_online, score_rows
@@ -27,6 +28,7 @@ METRIC_LINES = 5000
 """Rows of metrics in one answer; the page asks on from where it stopped."""
 LOG_TAIL_BYTES = 8_000
 TABLE_ROWS = 12
+NEWEST_PIPELINES = 5
 
 
 @login_required
@@ -40,6 +42,9 @@ def run_list(request: HttpRequest, slug: str) -> HttpResponse:
         "project": membership.project,
         "section": "runs",
         "page": paginate(request, runs),
+        "pipelines": pipeline_rows(membership.project).order_by("-number")[:NEWEST_PIPELINES]
+        if "page" not in request.GET
+        else [],
         "trainable": trainable_snapshots(membership.project, method=Run.Method.REWARD).exists(),
     }
     return render(request, "annotation/run_list.html", context)
@@ -88,6 +93,7 @@ def run_detail(request: HttpRequest, slug: str, number: int) -> HttpResponse:
         "log_tail": log_tail(run),
         "register_form": RegisterForm(initial={"name": f"{run.method}-{run.number}"}),
         "model": getattr(run, "registered_model", None),
+        "stage": getattr(run, "stage", None),
         "makes_model": run.method not in MAKE_NO_MODEL,
     }
     if is_online(run):
@@ -275,4 +281,5 @@ def require_run(membership: Membership, number: int) -> Run:
     """The project's run of that number, or 404."""
     related = ("project", "snapshot", "base_model", "reward_model", "gold_model", "created_by", "registered_model")
     runs = Run.objects.select_related(*related)
+    runs = runs.select_related("stage__pipeline")
     return get_object_or_404(runs, project=membership.project, number=number)

@@ -18,6 +18,7 @@ from rewardmodel.chat import EncodedPair, EncodedSplit, encode_prompt, encode_sp
 from rewardmodel.compute import Compute, describe_machine, list_versions
 from rewardmodel.contract import (
     TIE_LOSSES,
+    CheckSpec,
     DPOSpec,
     InputError,
     KTOSpec,
@@ -147,7 +148,7 @@ Asked = TypeVar("Asked", bound=Asking)
 
 
 def keep_prompts(
-    spec: RejectionSpec | OnlineSpec, *, prompts: Sequence[Asked], tokenizer: Any, file: Path
+    spec: RejectionSpec | OnlineSpec | CheckSpec, *, prompts: Sequence[Asked], tokenizer: Any, file: Path
 ) -> tuple[list[Asked], dict[str, int]]:
     """The prompts of a file that leave room for a response, each once, and how many were dropped, by reason.
 
@@ -189,7 +190,7 @@ class Traced(Protocol):
 
 
 def record_provenance(
-    spec: TrainingSpec, *, run: RunDir, data: Traced, model: Path, compute: Compute
+    spec: TrainingSpec | CheckSpec, *, run: RunDir, data: Traced, model: Path, compute: Compute
 ) -> dict[str, Any]:
     """Write provenance.json, and return it. Raises DataError where a resumed run's data are no longer the same."""
     if run.provenance_file.exists():

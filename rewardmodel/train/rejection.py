@@ -34,7 +34,7 @@ import torch
 from rewardmodel.card import write_card
 from rewardmodel.chat import EncodedExamples, encode_example, encode_examples
 from rewardmodel.compute import Compute, resolve_compute, seed_everything
-from rewardmodel.contract import AttemptRow, InputError, Message, RejectionSpec, SFTSpec, spec_to_dict
+from rewardmodel.contract import AttemptRow, CheckSpec, InputError, Message, RejectionSpec, SFTSpec, spec_to_dict
 from rewardmodel.data import (
     Example,
     find_splits,
@@ -448,7 +448,7 @@ def summarize_answers(rows: Sequence[dict[str, Any]], *, prompts: Sequence[Promp
     }
 
 
-def read_sampling(spec: RejectionSpec, *, stream: str) -> Sampling:
+def read_sampling(spec: RejectionSpec | CheckSpec, *, stream: str) -> Sampling:
     """How attempts are drawn; each stream has samples of its own."""
     return Sampling(
         max_new_tokens=spec.response_tokens,

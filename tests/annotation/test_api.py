@@ -11,7 +11,7 @@ from annotation.domain.collecting import add_model
 from annotation.domain.guidelines import mark_read
 from annotation.domain.projects import publish_guidelines
 from annotation.domain.snapshots import freeze_snapshot
-from annotation.models import Project, Ranking, Run
+from annotation.models import Pipeline, Project, Ranking, Run
 from tests.annotation.factories import make_member, make_project, make_slate, make_user
 
 pytestmark = pytest.mark.django_db
@@ -24,6 +24,10 @@ ROUTES = {
     "api_runs": ("get", {"admin", "engineer"}),
     "api_run": ("get", {"admin", "engineer"}),
     "api_run_cancel": ("post", {"admin", "engineer"}),
+    "api_pipelines": ("get", {"admin", "engineer"}),
+    "api_pipeline": ("get", {"admin", "engineer"}),
+    "api_pipeline_cancel": ("post", {"admin", "engineer"}),
+    "api_pipeline_resume": ("post", {"admin", "engineer"}),
     "api_advice": ("get", {"admin", "engineer"}),
 }
 
@@ -33,6 +37,7 @@ def project():
     project = make_project(slug="apiproject", overlap=9)
     make_slate(project)
     runs.queue_run(project, method="generate", settings={})
+    Pipeline.objects.create(project=project, number=1, name="Empty", spec={"stages": []}, state="succeeded")
     return project
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin
 
 import pytest
@@ -18,11 +19,12 @@ from playwright.sync_api import Page, expect
 from annotation.domain.assigning import claim_slot
 from annotation.domain.judgement import Judgement
 from annotation.domain.messages import answer, ask
+from annotation.domain.pipelines import advance_waiting, start_pipeline
 from annotation.domain.practice import add_example, answer_example
 from annotation.domain.projects import publish_guidelines
 from annotation.domain.runs import queue_run, run_directory
 from annotation.domain.snapshots import freeze_snapshot
-from annotation.models import Membership, Model, Ranking, Run
+from annotation.models import Membership, Model, Ranking, Run, Snapshot
 from rewardmodel.advisor import Evidence
 from tests import online
 from tests.annotation.factories import make_member, make_project, make_slate, make_verdicts
@@ -40,6 +42,7 @@ ENGINEER_PAGES = [
     "runs/2/", "runs/new/?method=ppo", "runs/compare/", "runs/compare/?run=1",
     "models/", "models/1/", "runs/new/?method=verify", "conflicts/", "conflicts/?best=on&kind=math", "agreement/",
     "leaderboard/", "leaderboard/?style=on&join=on",
+    "pipelines/", "pipelines/1/", "pipelines/new/", "pipelines/new/?template=own",
     "leaderboard/?model=nonsense", "leaderboard/battles/?first=secret-source-0&second=secret-source-1",
     "advice/", "runs/3/", "runs/new/?method=advise",
 ]  # fmt: skip
@@ -75,8 +78,21 @@ def people() -> dict[str, Membership]:
     ranking = Ranking.objects.get(annotator=members["annotator"])
     places = ranking.slate.places.order_by("position").values_list("response_id", flat=True)
     make_verdicts(ranking.slate, passed="".join("-" if pk in ranking.tiers[0] else "+" for pk in places))
+    start_pipeline(project, name="Two", document=two_stages(snapshot))
     Model.objects.create(project=project, pk=1, name="base", kind="policy", location="smollm2-135m-instruct")
     return members
+
+
+def two_stages(snapshot: Snapshot) -> dict[str, Any]:
+    """A pipeline of two DPO runs with a gate between them."""
+    data = f"@snapshot/{snapshot.number}"
+    gate = {"metric": "accuracy", "not_below": "start"}
+    return {
+        "stages": [
+            {"name": "first", "spec": {"method": "dpo", "data": data}, "gate": gate},
+            {"name": "second", "spec": {"method": "dpo", "model": "@first", "data": data}},
+        ]
+    }
 
 
 def finish(run: Run) -> None:
@@ -189,6 +205,25 @@ def test_curves_grow_while_the_run_goes_on(open_page: OpenPage, people: dict[str
     expect(page.locator("#run-state")).to_contain_text("1 min 15 s left")
     finish(run)
     expect(page.locator(".figure.huge")).to_have_text("71.0 %")
+
+
+def test_a_pipelines_page_follows_its_stages(open_page: OpenPage, people: dict[str, Membership]) -> None:
+    pipeline = people["engineer"].project.pipelines.get()
+    page = open_page(people["engineer"].user)
+    page.goto("/projects/browser/pipelines/1/")
+    expect(page.locator(".graph .box.queued .name")).to_have_text("1 · first")
+    expect(page.locator(".graph .box.waiting .name")).to_have_text("2 · second")
+    expect(page.locator(".graph .arrow")).to_have_count(1)
+    for name in ("first", "second"):
+        run = pipeline.stages.get(name=name).run
+        assert run is not None
+        finish(run)
+        advance_waiting()
+        expect(page.locator(".graph .box.succeeded .name")).to_have_count(1 if name == "first" else 2)
+    expect(page.locator("#pipeline-state > .state-line .state")).to_have_text("succeeded")
+    expect(page.get_by_role("link", name="pipeline-1-second")).to_be_visible()
+    page.locator(".graph a").first.click()
+    expect(page.locator(".row-note a")).to_have_text("pipeline 1")
 
 
 def test_the_report_of_a_policy_that_learns_from_its_own_responses_grows_while_it_does(

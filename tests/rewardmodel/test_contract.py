@@ -13,7 +13,7 @@ from rewardmodel.contract import METHODS, RewardSpec, SFTSpec, SpecError, descri
         (
             {},
             "method: unknown 'None': known are reward, sft, dpo, kto, rejection, ppo, rloo, grpo, online-dpo, "
-            "generate, score, advise",
+            "check, generate, score, advise",
         ),
         ({"method": "rewrd"}, "method: unknown 'rewrd': did you mean 'reward'?"),
         (

@@ -11,8 +11,9 @@ from django.urls import URLPattern, URLResolver, reverse
 
 from annotation.domain.judgement import Judgement
 from annotation.domain.messages import ask
+from annotation.domain.pipelines import start_pipeline
 from annotation.domain.practice import add_example
-from annotation.models import PracticeExample, Run, SlateMessage
+from annotation.models import Pipeline, PracticeExample, Run, SlateMessage
 from annotation.rules import ACTIONS
 from annotation.urls import project_patterns, urlpatterns
 from tests.views.conftest import ROLES, World
@@ -75,6 +76,12 @@ ROWS = {
     "run_metrics": Row({"get": "train"}, part="number"),
     "run_cancel": Row({"post": "train"}, part="number"),
     "run_register": Row({"post": "train"}, part="number"),
+    "pipeline_list": Row({"get": "train"}),
+    "pipeline_new": Row({"get": "train", "post": "train"}),
+    "pipeline_detail": Row({"get": "train"}, part="number"),
+    "pipeline_state": Row({"get": "train"}, part="number"),
+    "pipeline_cancel": Row({"post": "train"}, part="number"),
+    "pipeline_resume": Row({"post": "train"}, part="number"),
     "advice": Row({"get": "train", "post": "train"}),
     "model_list": Row({"get": "train"}),
     "model_detail": Row({"get": "train"}, part="pk"),
@@ -93,6 +100,15 @@ def question_of(world: World) -> SlateMessage:
     """What the annotator asked about the slate that they ranked."""
     asked = SlateMessage.objects.filter(annotator=world.members["annotator"]).first()
     return asked or ask(world.members["annotator"], lease_token=world.ranking.token, text="Is B cut off?")
+
+
+def pipeline_of(world: World) -> Pipeline:
+    """The project's first pipeline."""
+    pipeline = world.project.pipelines.first()
+    if pipeline is not None:
+        return pipeline
+    stage = {"name": "dpo", "spec": {"method": "dpo", "data": f"@snapshot/{world.snapshot.number}"}}
+    return start_pipeline(world.project, name="One", document={"stages": [stage]})
 
 
 def example_of(world: World) -> PracticeExample:
@@ -125,6 +141,8 @@ def address(world: World, route: str, **wrong: object) -> str:
         kwargs["pk"] = world.model.pk
     elif route.startswith("snapshot_") and route != "snapshot_list":
         kwargs["number"] = world.snapshot.number
+    elif ROWS[route].part == "number" and route.startswith("pipeline_"):
+        kwargs["number"] = pipeline_of(world).number
     elif route in ("run_live", "run_samples"):
         kwargs["number"] = online_run_of(world).number
     elif ROWS[route].part == "number":

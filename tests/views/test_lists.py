@@ -11,6 +11,7 @@ from django.urls import reverse
 
 from annotation.domain.assigning import claim_slot
 from annotation.domain.judgement import Judgement
+from annotation.domain.pipelines import start_pipeline
 from annotation.domain.ranking import submit_ranking
 from annotation.domain.runs import queue_run
 from annotation.domain.snapshots import freeze_snapshot
@@ -47,6 +48,18 @@ def more_runs(world: World) -> None:
     user = world.user("engineer")
     for _number in range(5):
         queue_run(world.project, method="reward", settings={}, snapshot=world.snapshot, created_by=user)
+    more_pipelines(world)
+
+
+def more_pipelines(world: World) -> None:
+    stage = {"name": "dpo", "spec": {"method": "dpo", "data": f"@snapshot/{world.snapshot.number}"}}
+    for number in range(5):
+        start_pipeline(
+            world.project,
+            name=f"p{number}",
+            document={"stages": [stage, {**stage, "name": "second"}]},
+            created_by=world.user("engineer"),
+        )
 
 
 def more_models(world: World) -> None:
@@ -80,6 +93,22 @@ def test_the_query_count_does_not_grow_with_the_rows(world: World, name: str) ->
     count_queries()
     before = count_queries()
     grow(world)
+    assert count_queries() == before
+
+
+def test_the_query_count_of_pipelines_does_not_grow_with_them(world: World) -> None:
+    """Begun with some, as the world has none."""
+    client = world.client("engineer")
+    address = reverse("pipeline_list", kwargs={"slug": world.project.slug})
+
+    def count_queries() -> int:
+        with CaptureQueriesContext(connection) as queries:
+            assert client.get(address).status_code == 200
+        return len(queries)
+
+    more_pipelines(world)
+    before = count_queries()
+    more_pipelines(world)
     assert count_queries() == before
 
 

@@ -1,5 +1,7 @@
 """Works off queued runs: leases one, starts it in a process of its own, heartbeats, copies its facts back.
 
+Before it looks for a run, it moves pipelines on whose run has ended.
+
 Several workers may run beside each other, also on several machines that share DATA_DIR and the database. A worker
 that is told to stop (SIGTERM, Ctrl+C) gives its run back at a checkpoint; one that dies leaves a lease that lapses.
 """
@@ -20,7 +22,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import InterfaceError, OperationalError, connection
 
 from annotation import runner
-from annotation.domain import runs
+from annotation.domain import pipelines, runs
 from annotation.models import Run
 
 logger = logging.getLogger(__name__)
@@ -55,6 +57,7 @@ class Command(BaseCommand):
         """Lease and execute runs until told to stop, or until none waits."""
         while not self.stopping:
             try:
+                pipelines.advance_waiting()
                 run = runs.claim_run(worker) if runs.is_run_waiting() else None
                 if run is not None:
                     self.execute_run(run)
