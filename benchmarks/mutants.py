@@ -433,7 +433,10 @@ def report(findings: Sequence[Finding]) -> bool:
 
 
 def _print_line(name: str, *, failed: int, of: Sequence[Finding], goal: float | None = None) -> bool:
-    """Print how many fail and whether that is at least the goal (none, where it is 0)."""
+    """Print how many fail and whether that is at least the goal (none, where it is 0); of nothing, nothing is met."""
+    if not of:
+        print(f"{name:<46} {0:>6} {0:>6}")
+        return goal in (None, 0.0)
     low, high = wilson_interval(failed, n=len(of))
     share = failed / len(of)
     told = {None: "", 0.0: "none", 1.0: "all"}.get(goal, f"≥ {goal or 0:.0%}")

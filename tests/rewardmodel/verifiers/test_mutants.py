@@ -155,6 +155,8 @@ LATE = finding(tested=False, held_out=True, passes=True, passes_more=False)
         ([CAUGHT, INERT, LATE], True),
         ([CAUGHT, INERT, finding(tested=True, held_out=True, passes=True, passes_more=True)], False),
         ([CAUGHT, INERT, finding(tested=False, held_out=False, passes=False, passes_more=False)], False),
+        ([CAUGHT], True),
+        ([INERT], False),
         ([CAUGHT] * 99 + [INERT, finding(tested=False, held_out=True, passes=True, passes_more=True)], True),
         ([CAUGHT] * 98 + [INERT, finding(tested=False, held_out=True, passes=True, passes_more=True)], False),
     ],
