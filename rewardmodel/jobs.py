@@ -97,8 +97,8 @@ def _take_part(run: RunDir, *, unsafe_code: bool) -> str:
 def _carry_out(run: RunDir, *, progress: Progress, unsafe_code: bool) -> dict[str, Any]:
     progress.start("starting")
     spec = resolve_paths(parse_spec(run.read_spec()), base=run.path)
-    alone = GenerateSpec | ScoreSpec | VerifySpec | RejectionSpec | CheckSpec | AdviseSpec
-    if current_ranks().several and isinstance(spec, alone):
+    one_process = GenerateSpec | ScoreSpec | VerifySpec | RejectionSpec | CheckSpec | AdviseSpec
+    if current_ranks().several and isinstance(spec, one_process):
         raise InputError(f"method {spec.method} runs in one process; start it without accelerate launch")
     # TRL and transformers rename settings in every release; the old names are the ones both our versions know.
     warnings.simplefilter("ignore", FutureWarning)
@@ -147,7 +147,7 @@ def _carry_out(run: RunDir, *, progress: Progress, unsafe_code: bool) -> dict[st
     if isinstance(spec, VerifySpec):
         from rewardmodel.verify import run_verify
 
-        return run_verify(spec, run=run, progress=progress)
+        return run_verify(spec, run=run, progress=progress, unsafe_code=unsafe_code)
     from rewardmodel.score import run_score
 
     return run_score(spec, run=run, progress=progress)

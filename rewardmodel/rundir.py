@@ -214,7 +214,17 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Replace a JSONL file whole."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_text(path, "".join(_to_line(row) for row in rows))
+
+
+def _to_line(row: Mapping[str, Any], *, allow_nan: bool = True) -> str:
+    """The row as a line of JSON. Half a surrogate pair, which UTF-8 has no bytes for, stays the escape that it was."""
+    line = json.dumps(row, ensure_ascii=False, allow_nan=allow_nan)
+    try:
+        line.encode("utf-8")
+    except UnicodeEncodeError:
+        line = json.dumps(row, allow_nan=allow_nan)
+    return line + "\n"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -240,7 +250,7 @@ def append_json_lines(path: Path, rows: list[Mapping[str, Any]] | list[dict[str,
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as handle:
         _cut_torn_line(handle)
-        text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+        text = "".join(_to_line(row, allow_nan=False) for row in rows)
         handle.write(text.encode("utf-8"))
         handle.flush()
 

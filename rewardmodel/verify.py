@@ -2,10 +2,10 @@
 
     {"method": "verify", "data": "responses.jsonl"}
 
-Model-written code runs in the sandbox or not at all, and functions of one's own (kind `python`) are for the command
-line, where somebody allows them by name. A row whose verifier cannot be run here gets no verdict, and says why; the
-others are verified all the same. Not here: the checks themselves (`verifiers`), and `rewardmodel verify`, which
-verifies a file at once (`verifiers.rows`).
+Model-written code runs in the sandbox, unless who starts the run allows it without one (`unsafe_code`), and functions
+of one's own (kind `python`) are for the command line, where somebody allows them by name. A row whose verifier cannot
+be run here gets no verdict, and says why; the others are verified all the same. Not here: the checks themselves
+(`verifiers`), and `rewardmodel verify`, which verifies a file at once (`verifiers.rows`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from rewardmodel.data import VerifiableItem, read_verifiable
 from rewardmodel.metrics import wilson_interval
 from rewardmodel.progress import Progress
 from rewardmodel.rundir import RunDir, append_json_lines, read_json_lines
+from rewardmodel.train.common import note_where_not_isolated, warn_where_not_isolated
 from rewardmodel.verifiers.registry import Permissions, Verifier, parse_verifier, require_sandbox
 from rewardmodel.verifiers.rows import verify_items
 from rewardmodel.verifiers.verdict import Verdict
@@ -40,19 +41,21 @@ class Refused:
 Item = VerifiableItem[Verifier | Refused]
 
 
-def run_verify(spec: VerifySpec, *, run: RunDir, progress: Progress) -> dict[str, Any]:
+def run_verify(spec: VerifySpec, *, run: RunDir, progress: Progress, unsafe_code: bool = False) -> dict[str, Any]:
     """Write outputs/verdicts.jsonl batch by batch and return the report.
 
     Rows already there are kept, so that a resumed run goes on where it stopped. Raises InputError for a file that is
-    none, and SandboxUnavailable, before anything is checked, where code is to be run and nothing isolates it.
+    none, and SandboxUnavailable, before anything is checked, where code is to be run and nothing isolates it, unless
+    `unsafe_code` allows that; status and report then say so.
     """
     progress.start("loading")
-    permissions = Permissions(reward_model=spec.reward_model)
+    permissions = Permissions(reward_model=spec.reward_model, unsafe_code=unsafe_code)
     items = read_items(spec.data, permissions=permissions)
     file = run.outputs / "verdicts.jsonl"
     done = {row["response_id"] for row in read_json_lines(file)}
     left = [item for item in items if str(item.row["response_id"]) not in done]
-    require_sandbox(item.verifier for item in left if isinstance(item.verifier, Verifier))
+    verifiers = [item.verifier for item in left if isinstance(item.verifier, Verifier)]
+    warn_where_not_isolated(run, isolated=require_sandbox(verifiers, unsafe=unsafe_code))
     progress.start("verifying", total=len(items), step=len(items) - len(left))
     size = spec.workers or os.cpu_count() or 1
     with WorkerPool(size) as pool:
@@ -62,7 +65,8 @@ def run_verify(spec: VerifySpec, *, run: RunDir, progress: Progress) -> dict[str
             append_json_lines(file, [write_row(item, found) for item, found in zip(batch, verdicts, strict=True)])
             progress.advance(len(items) - len(left) + start + len(batch))
             progress.check()
-    return report_verdicts(read_json_lines(file))
+    report = report_verdicts(read_json_lines(file))
+    return {**report, "notes": [*report["notes"], *note_where_not_isolated(run)]}
 
 
 def read_items(path: str, *, permissions: Permissions) -> list[Item]:

@@ -19,9 +19,9 @@ from annotation.domain.slating import make_slates, plan_slates
 from annotation.models import Model, Project, Prompt, Response, Run, Score, Verdict
 
 COLLECTED = (Run.Method.GENERATE, Run.Method.SCORE, Run.Method.VERIFY)
-"""What leaves rows to be stored; the other methods train, and leave a model."""
-NAME_LIMIT, LOCATION_LIMIT = 120, 500
+"""What leaves rows to be stored."""
 MAKE_NO_MODEL = (*COLLECTED, Run.Method.ADVISE, Run.Method.CHECK)
+NAME_LIMIT, LOCATION_LIMIT = 120, 500
 NEWEST_FIRST = 10
 """Priority of slates of new responses: they come before what was waiting."""
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django import forms
 from django.db.models import Exists, OuterRef, QuerySet
+from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
 from annotation.domain.runs import ONLINE
@@ -21,11 +20,15 @@ POLICY_METHODS = (Run.Method.SFT, Run.Method.DPO, Run.Method.KTO, Run.Method.REJ
 
 
 class CompareForm(forms.Form):
-    """The runs, and the judge."""
+    """The runs, and the judge; where no run was named, the newest that learned from their own responses."""
 
-    def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, asked: QueryDict, *, project: Project) -> None:
         self.offered = list(comparable_runs(project)[:MOST_CHOICES])
+        if "run" not in asked:
+            asked = asked.copy()
+            newest = [run.number for run in self.offered if run.method in ONLINE][:FIRST_RUNS]
+            asked.setlist("run", [str(number) for number in newest])
+        super().__init__(asked)
         self.fields["run"] = forms.TypedMultipleChoiceField(
             choices=[(run.number, f"{run.number} · {run.get_method_display()}") for run in self.offered],
             coerce=int,
@@ -52,10 +55,8 @@ class CompareForm(forms.Form):
         return numbers
 
     def chosen(self) -> list[Run]:
-        """The runs in the order of their numbers; where none was named, the newest that learned online."""
-        numbers = (
-            self.cleaned_data.get("run") or [run.number for run in self.offered if run.method in ONLINE][:FIRST_RUNS]
-        )
+        """The runs in the order of their numbers."""
+        numbers: list[int] = self.cleaned_data["run"]
         return sorted((run for run in self.offered if run.number in numbers), key=lambda run: run.number)
 
     def judge(self) -> Model | None:

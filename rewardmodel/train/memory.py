@@ -1,4 +1,4 @@
-"""How much memory a training of TRL's will want, said before it starts, and what to change where it did not suffice.
+"""How much memory a training will want, said before it starts, and what to change where it did not suffice.
 
 An estimate from the model's shape (docs/training.md says how near it comes). A training is refused beforehand only
 where the weights, gradients and optimizer alone cannot fit: activations are known to within about a third.
@@ -6,6 +6,7 @@ where the weights, gradients and optimizer alone cannot fit: activations are kno
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -86,6 +87,28 @@ def estimate_memory(
         optimizer=8.0 * trained,
         activations=float(tokens * token),
         free=find_free(compute, held=held),
+    )
+
+
+def estimate_models(models: Sequence[Any], *, compute: Compute, tokens: int) -> Estimate:
+    """What training several models takes, which are loaded with their adapters; frozen ones are weights alone.
+
+    tokens: read at once by one of them after the other, so that activations are those of the one with the most. What a
+    generation keeps of its responses is not counted.
+    """
+    trained = [sum(p.numel() for p in model.parameters() if p.requires_grad) for model in models]
+    weights = sum(count_bytes(model, each=4.0) for model in models)
+    activations = [
+        estimate_memory(model, compute=compute, trained=count, tokens=tokens, checkpointing=False).activations
+        for model, count in zip(models, trained, strict=True)
+        if count
+    ]
+    return Estimate(
+        weights=weights,
+        gradients=4.0 * sum(trained),
+        optimizer=8.0 * sum(trained),
+        activations=max(activations),
+        free=find_free(compute, held=weights),
     )
 
 

@@ -72,6 +72,7 @@ from rewardmodel.train.common import (
     warn_where_not_isolated,
 )
 from rewardmodel.train.loop import KEPT_CHECKPOINTS, Optimizer, prepare_blocks, round_up
+from rewardmodel.train.memory import Estimate, check_memory, estimate_models
 from rewardmodel.train.objectives import Reading, choose_objective
 from rewardmodel.train.ppo_report import build_ppo_report, measure_policy, record_samples, warn_of_training
 from rewardmodel.train.rewards import Rewards, hash_models, open_judge
@@ -98,12 +99,14 @@ ENOUGH_ROWS = 8  # of metrics, before warnings are given while the training goes
 
 @dataclass(frozen=True)
 class Facts:
-    """How a training went: whole steps, why it ended early ("" where it did not), and how rows were read."""
+    """How a training went: whole steps, why it ended early ("" where it did not), how rows were read, and the memory
+    that was expected, in GiB."""
 
     steps: int
     stopped: str
     packed: bool
     compiled: bool
+    memory: dict[str, float | None]
 
 
 ReadTokens = Callable[[Row | Rectangle, Completions], Sequence[torch.Tensor]]
@@ -176,6 +179,7 @@ def run_ppo(spec: OnlineSpec, *, run: RunDir, progress: Progress, unsafe_code: b
         progress=progress,
     )
     report["settled"] = {"packed": facts.packed, "compiled": facts.compiled}
+    report["memory_gib"] = facts.memory
     write_card(target, report=report, provenance=provenance)
     return report
 
@@ -213,14 +217,17 @@ def _train(
         prompts=data.train,
         rewards=rewards,
     )
-    print(f"rewardmodel: {training.describe()}", file=sys.stderr)
-    run.write_status(message=training.describe())
+    estimate = training.estimate()
+    check_memory(estimate)
+    message = f"{training.describe()}; {estimate.describe()}"
+    print(f"rewardmodel: {message}", file=sys.stderr)
+    run.write_status(message=message)
     train_by_rollouts(training, run=run, progress=progress, measure=measure, sample=sample)
     progress.start("saving")
     save_model(merge_adapters(training.policy), tokenizer=tokenizer, directory=target)
     if isinstance(spec, PPOSpec) and spec.save_critic:
         save_model(merge_adapters(training.critic), tokenizer=tokenizer, directory=run.outputs / "critic")
-    return before, Facts(training.done, training.stopped, training.packed, bool(training.compiled))
+    return before, Facts(training.done, training.stopped, training.packed, bool(training.compiled), estimate.to_dict())
 
 
 def prepare_models(
@@ -304,6 +311,12 @@ class PPOTraining:
             f"{self.total} rollouts of {self.spec.batch_size} responses, "
             f"{'packed' if self.packed else 'padded'}, {self.batch_tokens} tokens at once"
         )
+
+    def estimate(self) -> Estimate:
+        """The memory that learning will want."""
+        models = [model for model in (self.policy, self.critic, self.reference) if model is not None]
+        most = self.spec.batch_size // self.spec.minibatches * self.spec.max_length
+        return estimate_models(models, compute=self.compute, tokens=min(self.batch_tokens, most))
 
     @property
     def is_learned(self) -> bool:

@@ -10,7 +10,15 @@ from rewardmodel.compute import Compute
 from rewardmodel.contract import InputError, SFTSpec
 from rewardmodel.models import load_tokenizer
 from rewardmodel.train.examples import count_trained, load_trained_policy
-from rewardmodel.train.memory import GIB, Estimate, TrainingError, check_memory, estimate_memory, raise_shortage
+from rewardmodel.train.memory import (
+    GIB,
+    Estimate,
+    TrainingError,
+    check_memory,
+    estimate_memory,
+    estimate_models,
+    raise_shortage,
+)
 
 CPU = Compute(device="cpu", precision="fp32")
 
@@ -53,6 +61,18 @@ def test_an_estimate_says_its_parts_and_whether_they_fit() -> None:
     check_memory(tight)
     with pytest.raises(InputError, match=r"memory: weights, gradients and optimizer take about 4\.0 GiB, but 3\.0 GiB"):
         check_memory(Estimate(weights=GIB, gradients=GIB, optimizer=2 * GIB, activations=0, free=3 * GIB))
+
+
+def test_several_models_are_weights_all_and_gradients_where_they_learn(tiny_model: Path) -> None:
+    """16 bytes a parameter of the two that learn, 4 of the frozen one; one is read at a time, so activations are those
+    of a single model."""
+    models = [load_trained_policy(tiny_model, tokenizer=load_tokenizer(tiny_model), compute=CPU) for _ in range(3)]
+    models[2].requires_grad_(False)
+    parameters = sum(p.numel() for p in models[0].parameters())
+    estimate = estimate_models(models, compute=CPU, tokens=100)
+    assert estimate.state == (16 + 16 + 4) * parameters
+    alone = estimate_memory(models[0], compute=CPU, trained=parameters, tokens=100, checkpointing=False)
+    assert estimate.activations == alone.activations
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 
 from rewardmodel.jobs import run_job
 from rewardmodel.rundir import RunDir
-from rewardmodel.train import ppo
+from rewardmodel.train import memory, ppo
 from rewardmodel.train.ppo_report import compare_scores
 from tests.rewardmodel.test_train_ppo import finish, read_weights
 
@@ -73,6 +73,24 @@ def test_what_goes_wrong_is_said_while_it_does(
     assert seen[1][0] == 8
     assert any("ran into response_tokens (2)" in warning for warning in seen[1][1])
     assert run.read_status()["warnings"] == seen[-1][1]
+
+
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+def test_a_run_that_cannot_fit_is_refused_before_it_answers_for_its_first_step(
+    tmp_path: Path, make_ppo: MakePPO, monkeypatch: pytest.MonkeyPatch, tuning: str
+) -> None:
+    """On a machine with 1 MiB beside what the models hold, less than gradients and optimizer of two tiny models want in
+    full (12 bytes for each of their 200,000 parameters), and more than those of their adapters of rank 1."""
+    monkeypatch.setattr(memory, "find_free", lambda compute, *, held: held + 2**20)
+    run = RunDir(tmp_path).create(make_ppo(tuning=tuning, max_steps=1, lora_rank=1))
+    ended = run_job(run, show=False)
+    if tuning == "full":
+        assert (ended, run.read_metrics()) == ("bad input", [])
+        assert "memory: weights, gradients and optimizer take about" in (run.read_status()["error"] or "")
+    else:
+        assert ended == "succeeded", run.read_status()["error"]
+        found = run.read_report()["memory_gib"]
+        assert set(found) == {"weights", "gradients", "optimizer", "activations", "free"}
 
 
 def test_scores_are_compared_prompt_by_prompt() -> None:

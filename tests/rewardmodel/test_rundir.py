@@ -10,8 +10,10 @@ from rewardmodel.rundir import (
     RunDirBusyError,
     RunDirError,
     append_json_line,
+    append_json_lines,
     read_json_lines,
     write_json,
+    write_json_lines,
 )
 
 
@@ -103,3 +105,13 @@ def test_a_broken_spec_names_its_file(tmp_path: Path) -> None:
     (tmp_path / "spec.json").write_text("{")
     with pytest.raises(RunDirError, match=r"spec\.json is not valid JSON"):
         RunDir(tmp_path).read_spec()
+
+
+def test_rows_with_half_a_surrogate_pair_are_written_and_read_as_they_were(tmp_path: Path) -> None:
+    rows = [{"text": "\ud800 é"}, {"text": "\0\x1b\u2028"}, {"text": "漢"}]
+    write_json_lines(tmp_path / "whole.jsonl", rows)
+    append_json_lines(tmp_path / "grown.jsonl", rows[:1])
+    append_json_lines(tmp_path / "grown.jsonl", rows[1:])
+    for name in ("whole.jsonl", "grown.jsonl"):
+        assert read_json_lines(tmp_path / name) == rows
+        assert "漢".encode() in (tmp_path / name).read_bytes()

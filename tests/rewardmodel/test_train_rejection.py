@@ -1,6 +1,7 @@
 """Rejection sampling on the tiny model: a verifier's word is learned, attempts follow the plan, exact resumes."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,28 @@ def test_a_run_that_died_in_a_round_ends_as_it_would_have(
             for row in read_json_lines(run.path / "rounds" / str(number) / f"{name}.jsonl")]  # fmt: skip
     lost = calls["sampled"] - len(kept)
     assert lost == 0 if where == "training" else 0 < lost <= 16
+
+
+@pytest.mark.parametrize("lost", ["the record of a training", "half of the held-out answers", "the outputs"])
+def test_what_a_dying_run_left_at_its_end_is_made_again_as_it_was(
+    lost: str, rejection_run: RunDir, tmp_path: Path
+) -> None:
+    """A finished run without what came after the moment of its death."""
+    run = RunDir(Path(shutil.copytree(rejection_run.path, tmp_path / "run")))
+    run.report_file.unlink()
+    run.write_status(state="running")
+    for name in ("accepted.jsonl", "pairs.jsonl", "model/model.safetensors"):
+        (run.outputs / name).unlink()
+    if lost != "the outputs":
+        answers = run.path / "rounds" / "2" / "heldout.jsonl"
+        answers.write_bytes(b"".join(answers.read_bytes().splitlines(keepends=True)[:21])[:-9])
+    if lost == "the record of a training":
+        answers.unlink()
+        (run.checkpoints / "trained-2.json").unlink()
+    assert run_job(run, show=False) == "succeeded", run.read_status()["error"]
+    assert made(run) == made(rejection_run)
+    before, after = rejection_run.read_report(), run.read_report()
+    assert {**after, "seconds": 0} == {**before, "seconds": 0}
 
 
 def test_a_cancelled_run_stops_after_its_batch(

@@ -12,6 +12,7 @@ from rewardmodel import verify
 from rewardmodel.jobs import run_job
 from rewardmodel.rundir import RunDir, append_json_lines, read_json_lines
 from rewardmodel.verifiers import registry
+from rewardmodel.verifiers.verdict import passed
 from tests.rewardmodel.tiny import write_rows
 
 SIX = {"kind": "math", "answer": "6"}
@@ -122,3 +123,27 @@ def test_code_is_not_run_where_nothing_isolates_it(tmp_path: Path, monkeypatch: 
     assert run_job(run, show=False) == "bad input"
     assert "install bubblewrap" in run.read_status()["error"]
     assert not (run.outputs / "verdicts.jsonl").exists()
+
+
+def test_code_that_was_run_without_isolation_is_said_to_have_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who starts the run allows it; where something isolates, nothing is said."""
+    code = {"kind": "code", "tests": [{"asserts": ["assert f(1) == 2"]}]}
+    program = "def f(x):\n    return x + 1"
+    asked: list[bool] = []
+
+    def find_none(verifiers: Any, *, unsafe: bool) -> bool:
+        asked.append(unsafe)
+        return not unsafe
+
+    monkeypatch.setattr(verify, "require_sandbox", find_none)
+    monkeypatch.setattr(verify, "verify_items", lambda items, **settings: [passed("all 1 tests pass") for _ in items])
+    for unsafe in (True, False):
+        run = start(tmp_path / str(unsafe), rows=[row("a", program, code)])
+        assert run_job(run, show=False, unsafe_code=unsafe) == "succeeded", run.read_status()["error"]
+        report = run.read_report()
+        assert report is not None
+        notes = ["model-written code ran without isolation"] if unsafe else []
+        assert (run.read_status()["isolated"] is False, report["notes"]) == (unsafe, notes)
+    assert asked == [True, False]

@@ -244,6 +244,15 @@ def test_a_reward_model_leads_to_a_run_against_it_and_names_the_runs_it_judged(w
     assert form["reward_model"].value() == str(judge.pk)
 
 
+def test_a_snapshot_of_prompts_leads_to_a_run_on_it(world: World) -> None:
+    snapshot = freeze_prompts(world)
+    client = world.client("engineer")
+    body = client.get(url(world, "snapshot_detail", number=snapshot.number)).content.decode()
+    assert f"?method=ppo&amp;snapshot={snapshot.number}" in body
+    pairs = client.get(url(world, "snapshot_detail", number=1)).content.decode()
+    assert "?method=ppo" not in pairs
+
+
 def test_samples_of_many_steps_are_thinned_and_keep_both_ends() -> None:
     """Of 31 steps every fifth: 30 / 6 = 5 apart."""
     assert thin(list(range(0, 310, 10))) == [0, 50, 100, 150, 200, 250, 300]
@@ -291,6 +300,7 @@ def finished(world: World, judges: list[Model], asked: dict[str, Any]) -> list[R
 def test_runs_of_different_methods_stand_side_by_side(world: World, finished: list[Run]) -> None:
     page = world.client("engineer").get(url(world, "run_compare"))
     assert [one.run for one in page.context["compared"]] == finished, "the newest four, where none was chosen"
+    assert page.context["form"]["run"].value() == ["5", "4", "3", "2"]
     body = page.content.decode()
     for said in ("run 2, PPO", "run 5, online DPO", "1.250 – 1.750", "75.0 % – 87.5 %", "5.50 – 7.00", "before 80.5"):
         assert said in body

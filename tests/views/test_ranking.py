@@ -562,6 +562,8 @@ def test_no_answer_of_the_api_tells_an_annotator_a_source(world: World, client: 
         ("api_rankings", slug, "post", judged | {"tiers": [[0]]}, 422),
         ("api_rankings", slug, "post", judged, 200),
         ("api_next_slate", slug, "post", {}, 200),
+        ("api_advice", slug, "get", None, 403),
+        ("api_advice", slug, "post", {}, 403),
         ("api_runs", slug, "get", None, 403),
         ("api_runs", slug, "post", {}, 403),
         ("api_run", run, "get", None, 403),

@@ -119,6 +119,18 @@ def test_what_a_program_complains_of_is_a_reason_that_can_be_stored(sandbox: San
         assert verdict.reason.encode().decode().isprintable()
 
 
+@pytest.mark.parametrize("said", ["no JSON", "[" * 10**5, '"a text"', '{"ask":5}', '{"ask":"no JSON"}', "\xff"])
+def test_tests_that_write_into_the_talk_fail(hasty_sandbox: Sandbox, said: str) -> None:
+    program = "def f(x): return 2 * x"
+    test = (
+        f"import os\nsaid = {said!r}.encode()\n"
+        "for n in range(3, 64):\n  try: os.write(n, len(said).to_bytes(4, 'big') + said)\n  except OSError: pass\n"
+        "os._exit(0)\nassert f(1) == 2"
+    )
+    verdict = judge(program, hasty_sandbox, {"asserts": [test]})
+    assert (verdict.passed, verdict.score) == (False, 0.0)
+
+
 def test_arguments_have_any_name(sandbox: Sandbox) -> None:
     program = "def f(name, arguments, self, of): return name + arguments + self + of"
     named = {"name": 1, "arguments": 2, "self": 3, "of": 4}
