@@ -18,7 +18,7 @@ from rewardmodel.contract import CheckSpec, InputError
 from rewardmodel.data import DataError, hash_file, read_manifest, read_verifiable_prompts
 from rewardmodel.models import load_policy, load_tokenizer, read_positions, resolve_model
 from rewardmodel.progress import Progress
-from rewardmodel.rundir import RunDir
+from rewardmodel.rundir import RunDir, note_where_not_isolated, warn_where_not_isolated
 from rewardmodel.train.common import (
     keep_prompts,
     note_where_not_isolated,
