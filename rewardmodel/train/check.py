@@ -21,9 +21,7 @@ from rewardmodel.progress import Progress
 from rewardmodel.rundir import RunDir, note_where_not_isolated, warn_where_not_isolated
 from rewardmodel.train.common import (
     keep_prompts,
-    note_where_not_isolated,
     record_provenance,
-    warn_where_not_isolated,
 )
 from rewardmodel.train.explore import Checkers, Exploration, Prompt, explore_prompts
 from rewardmodel.train.rejection import read_sampling, summarize_answers
