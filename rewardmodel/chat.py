@@ -16,7 +16,7 @@ from typing import Any
 
 from jinja2.exceptions import TemplateError
 
-from rewardmodel.contract import Message
+from rewardmodel.contract import PLAIN_VARIANT, Message
 from rewardmodel.data import DataError, Example, Pair
 from rewardmodel.token_cache import Ids, keep_tokens, locate_tokens, read_tokens
 
@@ -91,6 +91,12 @@ def encode_conversation(tokenizer: Any, *, messages: Sequence[Message]) -> list[
 def encode_prompt(tokenizer: Any, *, messages: Sequence[Message]) -> list[int]:
     """Token ids of a conversation up to where the assistant begins to speak."""
     return _apply_template(tokenizer, messages=messages, add_generation_prompt=True)
+
+
+def put_into(variant: str, *, messages: Sequence[Message]) -> list[Message]:
+    """The conversation with its last turn in another form: in `variant`, {prompt} stands for the turn as it is."""
+    *before, last = messages
+    return [*before, {"role": last["role"], "content": variant.replace(PLAIN_VARIANT, last["content"])}]
 
 
 def encode_pair(tokenizer: Any, *, pair: Pair) -> EncodedPair:

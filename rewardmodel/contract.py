@@ -35,6 +35,7 @@ METHODS = (
     "verify",
 )
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
+PLAIN_VARIANT = "{prompt}"
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 SPLITS = ("train", "validation", "test")
 REWARD_LOSSES = ("bradley-terry", "davidson", "rao-kupper", "plackett-luce", "ratings")
@@ -463,6 +464,14 @@ class RejectionSpec(_TrainingSpec):
     max_length: int = setting(
         1024, minimum=8, help="Tokens of prompt and response_tokens together; longer prompts are dropped and counted."
     )
+    explorers: tuple[str, ...] = setting(
+        (), help="Other policies that attempt the training prompts by turns with the one that is trained."
+    )
+    variants: tuple[str, ...] = setting(
+        (PLAIN_VARIANT,),
+        help="Forms in which attempts are asked for by turns, {prompt} standing for the last turn as it is; what is "
+        "learned is to answer the plain prompt.",
+    )
     generation_batch_size: int = setting(64, minimum=1, maximum=65536, help="Attempts made at once.")
     workers: int | None = setting(None, minimum=1, maximum=1024, help="Processes that verify; unset: one a core.")
     reward_model: str | None = setting(None, help="The model of verifiers of kind reward; unset: such are refused.")
@@ -493,6 +502,10 @@ class RejectionSpec(_TrainingSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_texts("explorers", self.explorers)
+        _check_texts("variants", self.variants)
+        if not self.variants or any(PLAIN_VARIANT not in form for form in self.variants):
+            raise SpecError(f"variants: every one needs {PLAIN_VARIANT}, which stands for the prompt")
         if self.max_samples < self.samples:
             raise SpecError(f"max_samples: {self.max_samples} are fewer than samples {self.samples}")
         if self.pass_k > self.test_samples:
@@ -1098,6 +1111,12 @@ def _check_splits(data: Mapping[str, Any]) -> None:
     for split in ("train", "test"):
         if split not in data:
             raise SpecError(f"data: the {split} split is missing; a run needs train and test")
+
+
+def _check_texts(name: str, values: tuple[Any, ...]) -> None:
+    for value in values:
+        if not isinstance(value, str) or not value.strip() or not _is_plain_text(value):
+            raise SpecError(f"{name}: expected a list of texts, got {value!r}")
 
 
 def _check_trackers(trackers: str | tuple[Any, ...]) -> tuple[str, ...]:

@@ -165,6 +165,8 @@ def resolve_paths(spec: Spec, *, base: Path) -> Spec:
         changes["rewards"] = tuple(_resolve_term(term, base=base) for term in spec.rewards)
     if isinstance(spec, RejectionSpec | CheckSpec | VerifySpec) and spec.reward_model is not None:
         changes["reward_model"] = _resolve_model_path(spec.reward_model, base=base)
+    if isinstance(spec, RejectionSpec):
+        changes["explorers"] = tuple(_resolve_model_path(name, base=base) for name in spec.explorers)
     for name in ("data", "prompts", "examples"):
         value = getattr(spec, name, None)
         if isinstance(value, Mapping):

@@ -23,7 +23,7 @@ from rewardmodel.train.common import (
     keep_prompts,
     record_provenance,
 )
-from rewardmodel.train.explore import Checkers, Exploration, Prompt, explore_prompts
+from rewardmodel.train.explore import Checkers, Exploration, Explorer, Prompt, explore_prompts
 from rewardmodel.train.rejection import read_sampling, summarize_answers
 from rewardmodel.verifiers.registry import Permissions, parse_verifier, require_sandbox
 from rewardmodel.verifiers.workers import WorkerPool
@@ -62,8 +62,7 @@ def run_check(spec: CheckSpec, *, run: RunDir, progress: Progress, unsafe_code: 
     workers = spec.workers or os.cpu_count() or 1
     with WorkerPool(workers) as pool:
         rows = explore_prompts(
-            model,
-            tokenizer=tokenizer,
+            [Explorer(load=lambda: model, tokenizer=tokenizer)],
             prompts=data.test,
             exploration=Exploration(
                 samples=spec.test_samples,

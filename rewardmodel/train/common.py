@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import torch
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback, TrainerState
 
-from rewardmodel.chat import EncodedPair, EncodedSplit, encode_prompt, encode_split
+from rewardmodel.chat import EncodedPair, EncodedSplit, encode_prompt, encode_split, put_into
 from rewardmodel.compute import Compute, describe_machine, list_versions
 from rewardmodel.contract import (
+    PLAIN_VARIANT,
     TIE_LOSSES,
     CheckSpec,
     DPOSpec,
@@ -148,19 +149,30 @@ Asked = TypeVar("Asked", bound=Asking)
 
 
 def keep_prompts(
-    spec: RejectionSpec | OnlineSpec | CheckSpec, *, prompts: Sequence[Asked], tokenizer: Any, file: Path
+    spec: RejectionSpec | OnlineSpec | CheckSpec,
+    *,
+    prompts: Sequence[Asked],
+    tokenizer: Any,
+    file: Path,
+    variants: Sequence[str] = (PLAIN_VARIANT,),
 ) -> tuple[list[Asked], dict[str, int]]:
     """The prompts of a file that leave room for a response, each once, and how many were dropped, by reason.
 
-    Raises DataError naming the file where none is left.
+    variants: the forms in which they are asked, all of which must leave room. Raises DataError naming the file where
+    none is left.
     """
+
+    def measure(asked: Asked) -> int:
+        forms = (put_into(variant, messages=asked.prompt) for variant in variants)
+        return max(len(encode_prompt(tokenizer, messages=form)) for form in forms)
+
     kept: dict[str, Asked] = {}
     dropped = {"too_long": 0, "repeated": 0}
     for asked in prompts:
         key = json.dumps(asked.prompt, sort_keys=True)
         if key in kept:
             dropped["repeated"] += 1
-        elif len(encode_prompt(tokenizer, messages=asked.prompt)) + spec.response_tokens > spec.max_length:
+        elif measure(asked) + spec.response_tokens > spec.max_length:
             dropped["too_long"] += 1
         else:
             kept[key] = asked

@@ -4,10 +4,14 @@ Attempts come in waves. A prompt is in the next wave while it has fewer accepted
 attempts than are allowed, so what is easy gets few and what is hard gets many. A wave follows from the attempts of the
 waves before it, its batches from its prompts, and each batch has a seed of its own: an exploration that was stopped
 goes on with the batches that are missing and ends with the attempts it would have had.
+
+Several explorers (policies) and forms of a prompt take turns: of M explorers attempt i is made by the (i mod M)-th, and
+the forms change each time all explorers had a turn.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import time
@@ -16,9 +20,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from rewardmodel.chat import encode_prompt
+from rewardmodel.chat import encode_prompt, put_into
 from rewardmodel.compute import Compute
-from rewardmodel.contract import AttemptRow
+from rewardmodel.contract import PLAIN_VARIANT, AttemptRow
 from rewardmodel.data import VerifiableItem, VerifiablePrompt
 from rewardmodel.generate import Job, Response, Sampling, generate_batch
 from rewardmodel.progress import Progress
@@ -46,6 +50,14 @@ class Exploration:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Explorer:
+    """Who attempts: a policy, loaded when it has a turn, and its tokenizer."""
+
+    load: Callable[[], Any]
+    tokenizer: Any
+
+
+@dataclass(frozen=True, kw_only=True)
 class Checkers:
     """Who verifies: processes, how many at once, and what is allowed."""
 
@@ -55,9 +67,8 @@ class Checkers:
 
 
 def explore_prompts(
-    model: Any,
+    explorers: Sequence[Explorer],
     *,
-    tokenizer: Any,
     prompts: Sequence[Prompt],
     exploration: Exploration,
     checkers: Checkers,
@@ -65,29 +76,48 @@ def explore_prompts(
     compute: Compute,
     progress: Progress,
     phase: str,
+    variants: Sequence[str] = (PLAIN_VARIANT,),
     observe: Callable[[dict[str, float]], None] = lambda figures: None,
 ) -> list[AttemptRow]:
     """All attempts at these prompts, in the order of prompts and attempts; those in `file` already are not made again.
 
-    Each batch is appended to the file as soon as it is verified, so that a crash loses one batch at most. observe gets
-    {attempts, acceptance, tokens_per_second} after each. Raises CancelledError after a batch, if asked to stop.
+    variants: forms of a prompt, with {prompt} where its last turn stands. Each batch is appended to the file as soon as
+    it is verified, so that a crash loses one batch at most; `observe` gets {attempts, acceptance, tokens_per_second}
+    then. Raises CancelledError after a batch, if asked to stop.
     """
-    encoded = [tuple(encode_prompt(tokenizer, messages=prompt.prompt)) for prompt in prompts]
+    ways = len(explorers) * len(variants)
+
+    @functools.cache
+    def encode_way(place: int, way: int) -> tuple[int, ...]:
+        asked = put_into(variants[way // len(explorers)], messages=prompts[place].prompt)
+        return tuple(encode_prompt(explorers[way % len(explorers)].tokenizer, messages=asked))
+
     places = {prompt.prompt_id: place for place, prompt in enumerate(prompts)}
     known = cast("list[AttemptRow]", read_json_lines(file))
     made = {(places[row["prompt_id"]], row["index"]): row for row in known}
     for wave in range(math.ceil(exploration.max_samples / exploration.samples)):
-        jobs = plan_wave(exploration, encoded=encoded, made=made, wave=wave)
-        size = exploration.sampling.batch_size
-        batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
+        jobs = plan_wave(
+            exploration,
+            prompts=len(prompts),
+            encode=lambda place, index: encode_way(place, index % ways),
+            made=made,
+            wave=wave,
+        )
+        batches = cut_batches(jobs, explorers=len(explorers), size=exploration.sampling.batch_size)
         sampling = replace(exploration.sampling, seed=seed_of_wave(exploration.sampling.seed, wave=wave))
         progress.start(phase, total=len(jobs), step=sum((job.prompt, job.index) in made for job in jobs))
-        for number, batch in enumerate(batches):
+        for number, (turn, batch) in enumerate(batches):
             if all((job.prompt, job.index) in made for job in batch):
                 continue
+            model = explorers[turn].load()
             began = time.monotonic()
             responses = generate_batch(
-                model, tokenizer=tokenizer, batch=batch, number=number, sampling=sampling, compute=compute
+                model,
+                tokenizer=explorers[turn].tokenizer,
+                batch=batch,
+                number=number,
+                sampling=sampling,
+                compute=compute,
             )
             generated = time.monotonic() - began
             rows = verify_responses(responses, prompts=prompts, checkers=checkers)
@@ -111,13 +141,15 @@ def explore_prompts(
 def plan_wave(
     exploration: Exploration,
     *,
-    encoded: Sequence[tuple[int, ...]],
+    prompts: int,
+    encode: Callable[[int, int], tuple[int, ...]],
     made: dict[tuple[int, int], AttemptRow],
     wave: int,
 ) -> list[Job]:
     """The attempts of a wave, those already made included: prompts of like length beside each other.
 
-    encoded: token ids by prompt. made: attempts by (place of the prompt, index); later waves' are not looked at.
+    prompts: how many. encode: token ids of (place of the prompt, index). made: attempts by the same; later waves' are
+    not looked at.
     """
     first = wave * exploration.samples
     last = min(first + exploration.samples, exploration.max_samples)
@@ -126,9 +158,15 @@ def plan_wave(
         if index < first and is_usable(row):
             accepted.setdefault(place, set()).add(normalise(row["response"]))
     enough = math.inf if exploration.enough is None else exploration.enough
-    wanted = [place for place in range(len(encoded)) if len(accepted.get(place, ())) < enough]
-    wanted.sort(key=lambda place: (len(encoded[place]), place))
-    return [Job(place, index, encoded[place]) for place in wanted for index in range(first, last)]
+    wanted = [place for place in range(prompts) if len(accepted.get(place, ())) < enough]
+    wanted.sort(key=lambda place: (len(encode(place, first)), place))
+    return [Job(place, index, encode(place, index)) for place in wanted for index in range(first, last)]
+
+
+def cut_batches(jobs: Sequence[Job], *, explorers: int, size: int) -> list[tuple[int, list[Job]]]:
+    """Batches of a wave with whose turn each is, one explorer's after the other's, so that each is loaded once."""
+    turns = [[job for job in jobs if job.index % explorers == turn] for turn in range(explorers)]
+    return [(turn, own[start : start + size]) for turn, own in enumerate(turns) for start in range(0, len(own), size)]
 
 
 def verify_responses(

@@ -18,6 +18,7 @@ Everything follows from the spec and what lies in the directory: a run that was 
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import random
@@ -34,7 +35,16 @@ import torch
 from rewardmodel.card import write_card
 from rewardmodel.chat import EncodedExamples, encode_example, encode_examples
 from rewardmodel.compute import Compute, resolve_compute, seed_everything
-from rewardmodel.contract import AttemptRow, CheckSpec, InputError, Message, RejectionSpec, SFTSpec, spec_to_dict
+from rewardmodel.contract import (
+    PLAIN_VARIANT,
+    AttemptRow,
+    CheckSpec,
+    InputError,
+    Message,
+    RejectionSpec,
+    SFTSpec,
+    spec_to_dict,
+)
 from rewardmodel.data import (
     Example,
     find_splits,
@@ -60,13 +70,14 @@ from rewardmodel.rundir import (
 from rewardmodel.selection import Attempt, Selection, pair_attempts, pass_at_k, select_attempts
 from rewardmodel.trackers import find_trackers
 from rewardmodel.train.common import (
+    hash_weights,
     keep_prompts,
     read_trained_steps,
     recall,
     record_provenance,
 )
 from rewardmodel.train.examples import ExampleData
-from rewardmodel.train.explore import Checkers, Exploration, Prompt, explore_prompts, is_usable
+from rewardmodel.train.explore import Checkers, Exploration, Explorer, Prompt, explore_prompts, is_usable
 from rewardmodel.train.sft import train_on_rows
 from rewardmodel.verifiers.registry import Permissions, parse_verifier, require_sandbox
 from rewardmodel.verifiers.workers import WorkerPool
@@ -98,7 +109,10 @@ class RoundRun(RunDir):
 
 @dataclass(kw_only=True)
 class Setting:
-    """What all rounds share. The policy loaded last is kept: one model answers held-out prompts and then explores."""
+    """What all rounds share. The policy loaded last is kept: one model answers held-out prompts and then explores.
+
+    others: the directories of the other explorers, with their tokenizers.
+    """
 
     spec: RejectionSpec
     run: RunDir
@@ -108,14 +122,22 @@ class Setting:
     base: Path
     data: RejectionData
     checkers: Checkers
+    others: dict[Path, Any] = field(default_factory=dict)
     loaded: dict[Path, Any] = field(default_factory=dict)
+
+    def explorers(self, number: int) -> list[Explorer]:
+        """Who attempts in a round: the policy of the round before, and the others."""
+        directory = self.made_by(number - 1)
+        who = [(directory, self.tokenizer), *self.others.items()]
+        return [Explorer(load=functools.partial(self.policy, one), tokenizer=own) for one, own in who]
 
     def policy(self, directory: Path) -> Any:
         """A policy to sample from."""
         if directory not in self.loaded:
             self.forget()
+            tokenizer = self.others.get(directory, self.tokenizer)
             self.loaded[directory] = load_policy(
-                directory, tokenizer=self.tokenizer, compute=self.compute, dtype=self.compute.weights_dtype
+                directory, tokenizer=tokenizer, compute=self.compute, dtype=self.compute.weights_dtype
             )
         return self.loaded[directory]
 
@@ -148,6 +170,7 @@ def run_rejection(spec: RejectionSpec, *, run: RunDir, progress: Progress, unsaf
     permissions = Permissions(reward_model=spec.reward_model, unsafe_code=unsafe_code)
     base = resolve_model(spec.model)
     tokenizer = load_tokenizer(base)
+    others = {directory: load_tokenizer(directory) for directory in map(resolve_model, spec.explorers)}
     data = read_data(spec, tokenizer=tokenizer, permissions=permissions)
     verifiers = [prompt.verifier for prompt in (*data.train, *data.test)]
     warn_where_not_isolated(run, isolated=require_sandbox(verifiers, unsafe=unsafe_code))
@@ -157,7 +180,7 @@ def run_rejection(spec: RejectionSpec, *, run: RunDir, progress: Progress, unsaf
         checkers = Checkers(pool=pool, workers=workers, permissions=permissions)
         setting = Setting(
             spec=spec, run=run, progress=progress, compute=compute, tokenizer=tokenizer, base=base, data=data,
-            checkers=checkers,
+            checkers=checkers, others=others,
         )  # fmt: skip
         check_room(setting)
         answer_heldout(setting, number=0)
@@ -183,8 +206,13 @@ def read_data(spec: RejectionSpec, *, tokenizer: Any, permissions: Permissions) 
         found = read_verifiable_prompts(
             files[split], parse_verifier=lambda mapping: parse_verifier(mapping, permissions=permissions)
         )
-        kept[split], dropped[split] = keep_prompts(spec, prompts=found, tokenizer=tokenizer, file=files[split])
+        asked = spec.variants if split == "train" else (PLAIN_VARIANT,)
+        kept[split], dropped[split] = keep_prompts(
+            spec, prompts=found, tokenizer=tokenizer, file=files[split], variants=asked
+        )
     sha256 = {split: hash_file(files[split]) for split in ("train", "test")}
+    for place, name in enumerate(spec.explorers, start=1):
+        sha256.update({f"explorers/{place}/{file}": value for file, value in hash_weights(resolve_model(name)).items()})
     examples = read_examples(spec.examples) if spec.examples else []
     if spec.examples:
         sha256["examples"] = hash_file(Path(spec.examples))
@@ -199,10 +227,11 @@ def read_data(spec: RejectionSpec, *, tokenizer: Any, permissions: Permissions) 
 
 
 def check_room(setting: Setting) -> None:
-    """Raise InputError where max_length is more than the model holds."""
-    limit = read_positions(setting.policy(setting.base))
-    if limit is not None and setting.spec.max_length > limit:
-        raise InputError(f"max_length: {setting.spec.max_length} is more than the {limit} tokens that the model holds")
+    """Raise InputError where max_length is more than a model holds, the policy's last, which stays loaded."""
+    for directory in [*setting.others, setting.base]:
+        limit = read_positions(setting.policy(directory))
+        if limit is not None and setting.spec.max_length > limit:
+            raise InputError(f"max_length: {setting.spec.max_length} is more than the {limit} tokens {directory} holds")
 
 
 def run_round(setting: Setting, *, number: int) -> dict[str, Any]:
@@ -241,9 +270,9 @@ def explore(setting: Setting, *, number: int) -> dict[str, Any]:
     spec = setting.spec
     file = setting.round_directory(number) / "attempts.jsonl"
     rows = explore_prompts(
-        setting.policy(setting.made_by(number - 1)),
-        tokenizer=setting.tokenizer,
+        setting.explorers(number),
         prompts=setting.data.train,
+        variants=spec.variants,
         exploration=Exploration(
             samples=spec.samples,
             max_samples=spec.max_samples,
@@ -262,6 +291,7 @@ def explore(setting: Setting, *, number: int) -> dict[str, Any]:
         "attempts": len(rows),
         "passed": len(passed),
         "acceptance": sum(map(is_usable, rows)) / len(rows),
+        "ways": count_ways(spec, rows=rows),
         "unfinished": sum(row["finish_reason"] != "eos" for row in rows),
         "solved": len({row["prompt_id"] for row in passed}),
         "prompts": len(setting.data.train),
@@ -269,8 +299,24 @@ def explore(setting: Setting, *, number: int) -> dict[str, Any]:
     }
 
 
+def count_ways(spec: RejectionSpec, *, rows: Sequence[AttemptRow]) -> list[dict[str, Any]]:
+    """Attempts and their acceptance by explorer ("policy": the one that is trained) and form; [] where there is one."""
+    names = ["policy", *spec.explorers]
+    ways = [(form, name) for form in spec.variants for name in names]
+    if len(ways) == 1:
+        return []
+    usable: list[list[bool]] = [[] for _way in ways]
+    for row in rows:
+        usable[row["index"] % len(ways)].append(is_usable(row))
+    return [
+        {"explorer": name, "variant": form, "attempts": len(own), "acceptance": sum(own) / len(own) if own else None}
+        for (form, name), own in zip(ways, usable, strict=True)
+    ]
+
+
 def rate_attempts(setting: Setting, *, number: int, rows: Sequence[AttemptRow]) -> list[list[Any]]:
-    """[prompt_id, index, log-probability in nats] of some attempts, under the policy that made them."""
+    """[prompt_id, index, log-probability in nats] of some attempts, as answers to their plain prompts, under the policy
+    of the round before."""
     prompts = {prompt.prompt_id: prompt for prompt in setting.data.train}
     encoded = [
         encode_example(setting.tokenizer, example=_example(prompts[row["prompt_id"]], text=row["response"]))
@@ -408,8 +454,7 @@ def answer_heldout(setting: Setting, *, number: int) -> dict[str, Any]:
     rows = read_json_lines(file)
     if len(rows) < len(prompts) * spec.test_samples:
         explore_prompts(
-            setting.policy(setting.made_by(number)),
-            tokenizer=setting.tokenizer,
+            setting.explorers(number + 1)[:1],
             prompts=prompts,
             exploration=Exploration(
                 samples=spec.test_samples,

@@ -15,7 +15,7 @@ from rewardmodel.generate import Job
 from rewardmodel.jobs import run_job
 from rewardmodel.rundir import RunDir, note_where_not_isolated, read_json_lines
 from rewardmodel.train import explore, rejection
-from rewardmodel.train.explore import Exploration, plan_wave
+from rewardmodel.train.explore import Exploration, cut_batches, plan_wave
 from rewardmodel.train.rejection import Sampling
 from tests.rewardmodel.tiny import GOOD_WORD, build_pairs, write_rows
 
@@ -254,9 +254,66 @@ def test_a_wave_holds_the_prompts_without_enough_accepted_attempts() -> None:
             (2, 1): row("y", passed=False), (3, 0): row("a"), (3, 1): row("b", end="length")}  # fmt: skip
     plan = Exploration(samples=2, max_samples=3, enough=2, sampling=Sampling())
     encoded = [(1,), (1, 2, 3), (1, 2), (1, 2, 3, 4)]
-    jobs = plan_wave(plan, encoded=encoded, made=made, wave=1)
+
+    def encode(place: int, index: int) -> tuple[int, ...]:
+        return encoded[place]
+
+    jobs = plan_wave(plan, prompts=4, encode=encode, made=made, wave=1)
     assert [(job.prompt, job.index) for job in jobs] == [(2, 2), (1, 2), (3, 2)]
-    assert len(plan_wave(plan, encoded=encoded, made={}, wave=0)) == 8
+    assert len(plan_wave(plan, prompts=4, encode=encode, made={}, wave=0)) == 8
+
+
+def test_each_explorer_has_its_batches_one_after_the_other() -> None:
+    jobs = [Job(place, index, (1,)) for place in (5, 3) for index in range(4)]
+    batches = cut_batches(jobs, explorers=2, size=3)
+    assert [(turn, [(job.prompt, job.index) for job in batch]) for turn, batch in batches] == [
+        (0, [(5, 0), (5, 2), (3, 0)]), (0, [(3, 2)]), (1, [(5, 1), (5, 3), (3, 1)]), (1, [(3, 3)]),
+    ]  # fmt: skip
+
+
+def test_explorers_and_forms_of_a_prompt_take_turns_and_the_plain_prompt_is_learned(
+    make_rejection: MakeSpec, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The untrained model, which never ends an answer with the good word, and a form with two more words: attempt i is
+    made by policy, model, policy, model, in the plain form twice and then in the other."""
+    asked: dict[tuple[int, int], tuple[str, str]] = {}
+    generate, explore_round = explore.generate_batch, rejection.explore
+    exploring = False
+
+    def note(model: Any, *, tokenizer: Any, batch: list[Job], **settings: Any) -> Any:
+        if exploring:
+            asked.update({(job.prompt, job.index): (model.name_or_path, tokenizer.decode(job.ids)) for job in batch})
+        return generate(model, tokenizer=tokenizer, batch=batch, **settings)
+
+    def follow(setting: rejection.Setting, *, number: int) -> dict[str, Any]:
+        nonlocal exploring
+        exploring = True
+        found = explore_round(setting, number=number)
+        exploring = False
+        return found
+
+    spec = make_rejection(
+        explorers=[str(tiny_model)], variants=["{prompt}", "near near {prompt}"], samples=4, max_samples=4, rounds=1
+    )
+    run = RunDir(tmp_path / "run").create(spec)
+    with monkeypatch.context() as patch:
+        patch.setattr(rejection, "explore", follow)
+        patch.setattr(explore, "generate_batch", note)
+        assert run_job(run, show=False) == "succeeded", run.read_status()["error"]
+    assert len(asked) == 96
+    for (_place, index), (name, text) in asked.items():
+        assert (name == str(tiny_model)) is (index % 2 == 1)
+        assert ("near near" in text) is (index % 4 >= 2)
+    (told,) = run.read_report()["rounds"]
+    assert [(way["explorer"], way["variant"], way["attempts"]) for way in told["ways"]] == [
+        ("policy", "{prompt}", 24), (str(tiny_model), "{prompt}", 24),
+        ("policy", "near near {prompt}", 24), (str(tiny_model), "near near {prompt}", 24),
+    ]  # fmt: skip
+    assert told["ways"][0]["acceptance"] > told["ways"][1]["acceptance"]
+    learned = read_examples(run.path / "rounds" / "1" / "train.jsonl")
+    assert not any("near near" in turn["content"] for row in learned for turn in row.messages[: row.n_context])
+    kept = json.loads((run.path / "provenance.json").read_text())["data_sha256"]
+    assert any(name.startswith("explorers/1/") for name in kept)
 
 
 def test_what_cannot_run_is_refused_with_what_to_do(make_rejection: MakeSpec, tmp_path: Path) -> None:
@@ -305,6 +362,9 @@ def test_without_bubblewrap_code_runs_only_where_the_operator_says_so_and_the_ru
         ({"max_samples": 2, "samples": 4}, "max_samples: 2 are fewer than samples 4"),
         ({"pass_k": 9, "test_samples": 4}, "pass_k: 9 is more than test_samples 4"),
         ({"response_tokens": 64, "max_length": 64}, "response_tokens: 64 leave no room"),
+        ({"variants": ["Think."]}, "variants: every one needs {prompt}"),
+        ({"variants": []}, "variants: every one needs {prompt}"),
+        ({"explorers": [3]}, "explorers: expected a list of texts, got 3"),
         ({"choice": "shorter"}, "did you mean 'shortest'"),
         ({"per_promt": 2}, "did you mean 'per_prompt'"),
     ],
