@@ -7,13 +7,13 @@ response that is right and bad. Nothing here writes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import BooleanField, Func, QuerySet
+from django.db.models import BooleanField, Func, Q, QuerySet
 
-from annotation.models import Membership, Project, Ranking, SlateResponse, Slot, Verdict
+from annotation.models import Membership, Project, Ranking, Slate, SlateResponse, Slot, Verdict
 from annotation.queries import TurnTexts
 from annotation.rendering import mask
 from annotation.statistics.comparisons import derive_comparisons
@@ -23,8 +23,8 @@ from annotation.statistics.comparisons import derive_comparisons
 class ShownVerdict:
     """A verdict as an annotator may see it: self-identifications in its reason are masked.
 
-    `passed` is None, and the reason empty, where it is held back: the response stands in a slate that they may still
-    be given.
+    `passed` is None, and the reason empty, where it is held back: a slate of the same prompt is still theirs to judge,
+    and a reason may say what the right answer is.
     """
 
     passed: bool | None
@@ -52,23 +52,25 @@ def verdicts_after(annotator: Membership, *, rankings: Iterable[Ranking]) -> dic
     if not project.show_verdicts or not own:
         return {}
     judged = SlateResponse.objects.filter(slate__in={ranking.slate_id for ranking in own})
-    found = Verdict.objects.filter(response__in=judged.values("response"))
-    held_back = _still_to_judge(annotator, responses=[verdict.response_id for verdict in found])
+    found = Verdict.objects.filter(response__in=judged.values("response")).select_related("response")
+    held_back = _still_to_judge(annotator, prompts={verdict.response.prompt_id for verdict in found})
     return {
         verdict.response_id: ShownVerdict(None, "", 0.0)
-        if verdict.response_id in held_back
+        if verdict.response.prompt_id in held_back
         else ShownVerdict(verdict.passed, mask(verdict.reason, patterns=project.mask_patterns).text, verdict.seconds)
         for verdict in found
     }
 
 
-def _still_to_judge(annotator: Membership, *, responses: Sequence[int]) -> set[int]:
-    """Those of the responses that stand in a slate that the annotator has not judged and may still be given."""
-    open_places = SlateResponse.objects.filter(
-        response__in=responses, slate__slots__state__in=[Slot.State.FREE, Slot.State.LEASED]
+def _still_to_judge(annotator: Membership, *, prompts: Collection[int]) -> set[int]:
+    """Those of the prompts of which there is a slate that the annotator has not judged and may still judge: one with
+    room, or one that they once held, whose answer would be kept even now."""
+    open_slates = Slate.objects.filter(
+        Q(slots__state__in=[Slot.State.FREE, Slot.State.LEASED]) | Q(slots__leases__annotator=annotator),
+        prompt__in=prompts,
     )
-    elsewhere = open_places.exclude(slate__rankings__annotator=annotator).exclude(slate__skips__annotator=annotator)
-    return set(elsewhere.exclude(slate__practice_examples__isnull=False).values_list("response_id", flat=True))
+    elsewhere = open_slates.exclude(rankings__annotator=annotator).exclude(skips__annotator=annotator)
+    return set(elsewhere.exclude(practice_examples__isnull=False).values_list("prompt_id", flat=True))
 
 
 class RanksFailedHigher(Func):

@@ -4,8 +4,8 @@
     benchmarks/generation.py PROMPTS.jsonl [--model MODEL] [--prompts 256] [--tokens 128] [--batch 128] [--repeats 3]
 
 PROMPTS.jsonl has rows {prompt}. Both sides answer the same prompts in the same batches by turns, after one untimed turn
-each; weights are float32 under bfloat16 autocast, as in training. Before that, greedy answers in float32 are compared:
-both sides must write the same tokens, else the exit code is 1.
+each; both draw from the same copy in bfloat16 of float32 weights, as in training. Before that, greedy answers in
+float32 are compared: both sides must write the same tokens, else the exit code is 1.
 """
 
 from __future__ import annotations

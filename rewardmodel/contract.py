@@ -35,6 +35,7 @@ METHODS = (
     "verify",
 )
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
+LARGEST_NUMBER = 10**300
 PLAIN_VARIANT = "{prompt}"
 EMBEDDED_MODEL = "smollm2-135m-instruct"
 SPLITS = ("train", "validation", "test")
@@ -547,7 +548,9 @@ class ModelTerm(RewardTerm):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.models or not all(isinstance(name, str) and name.strip() for name in self.models):
+        if not self.models or not all(
+            isinstance(name, str) and name.strip() and is_plain_text(name) for name in self.models
+        ):
             raise SpecError(f"model: expected a name or a list of names, got {self.model!r}")
 
     @property
@@ -590,7 +593,7 @@ class FormatTerm(RewardTerm):
         super().__post_init__()
         try:
             re.compile(self.pattern)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise SpecError(f"pattern: {error}") from None
 
 
@@ -1066,6 +1069,8 @@ def _check_type(name: str, value: Any, *, expected: Any) -> Any:
     for option in options:
         kind = typing.get_origin(option) or option
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            if abs(value) > LARGEST_NUMBER:
+                raise SpecError(f"{name}: the number is too large")
             return float(value)
         if kind is dict and isinstance(value, Mapping):
             return dict(value)
@@ -1073,13 +1078,13 @@ def _check_type(name: str, value: Any, *, expected: Any) -> Any:
             return tuple(value)
         # bool is a subclass of int in Python; `epochs: true` is a slip, not a 1.
         if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
-            if isinstance(value, str) and not _is_plain_text(value):
+            if isinstance(value, str) and not is_plain_text(value):
                 raise SpecError(f"{name}: {value!r} holds a character that cannot be stored (NUL or half of a pair)")
             return value
     raise SpecError(f"{name}: expected {_type_name(expected)}, got {type(value).__name__} {value!r}")
 
 
-def _is_plain_text(text: str) -> bool:
+def is_plain_text(text: str) -> bool:
     """Whether every file system and database can hold the text."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
@@ -1115,7 +1120,7 @@ def _check_splits(data: Mapping[str, Any]) -> None:
 
 def _check_texts(name: str, values: tuple[Any, ...]) -> None:
     for value in values:
-        if not isinstance(value, str) or not value.strip() or not _is_plain_text(value):
+        if not isinstance(value, str) or not value.strip() or not is_plain_text(value):
             raise SpecError(f"{name}: expected a list of texts, got {value!r}")
 
 

@@ -9,6 +9,7 @@ plain one (sliding windows, states), and CPUs, keep transformers' `generate`. No
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,7 +33,17 @@ def can_record(model: Any, *, compute: Compute) -> bool:
     inner = find_inner(model)
     if compute.device != "cuda" or not getattr(inner, "_can_compile_fullgraph", False):
         return False
+    if "position_ids" not in inspect.signature(type(inner).forward).parameters or _is_special(inner):
+        return False
     return all(type(layer) is StaticLayer for layer in StaticCache(config=inner.config, max_cache_len=1).layers)
+
+
+def _is_special(model: Any) -> bool:
+    """Weights that are packed, or positions that are no plain rotations: neither can be copied, or not recorded."""
+    config = model.config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or {}
+    packed = any(not parameter.is_floating_point() for parameter in model.parameters())
+    return packed or getattr(config, "alibi", False) or rope.get("rope_type") in ("dynamic", "longrope")
 
 
 def find_inner(model: Any) -> Any:
@@ -47,7 +58,8 @@ def open_sampler(model: Any, *, compute: Compute) -> Any:
     """
     if not can_record(model, compute=compute):
         return model
-    is_plain = find_inner(model) is model
+    inner = find_inner(model)
+    is_plain = inner is model and not any("forward" in vars(module) for module in inner.modules())
     if is_plain and all(parameter.dtype == compute.weights_dtype for parameter in model.parameters()):
         return model
     return copy_weights(model, dtype=compute.weights_dtype)
@@ -57,11 +69,11 @@ def copy_weights(model: Any, *, dtype: torch.dtype) -> Any:
     """A copy with weights of this type, LoRA updates written into them; buffers keep their type."""
     inner = find_inner(model)
     with torch.no_grad():
-        updates = {id(weight): update for weight, update in _find_updates(inner)}
+        updates = _find_updates(inner)
         # What deepcopy finds in its memo it takes as copied already.
         memo: dict[int, Any] = {}
         for parameter in inner.parameters():
-            whole = parameter.detach() + updates[id(parameter)] if id(parameter) in updates else parameter.detach()
+            whole = sum(updates.get(id(parameter), []), parameter.detach())
             memo[id(parameter)] = torch.nn.Parameter(whole.to(dtype, copy=True), requires_grad=False)
     twin = copy.deepcopy(inner, memo)
     for module in twin.modules():
@@ -71,14 +83,14 @@ def copy_weights(model: Any, *, dtype: torch.dtype) -> Any:
     return twin.eval()
 
 
-def _find_updates(model: Any) -> list[tuple[torch.nn.Parameter, torch.Tensor]]:
-    """The weights that have LoRA updates, and the updates."""
-    return [
-        (module.get_base_layer().weight, module.get_delta_weight(name))
-        for module in model.modules()
-        if hasattr(module, "get_delta_weight")
-        for name in module.active_adapters
-    ]
+def _find_updates(model: Any) -> dict[int, list[torch.Tensor]]:
+    """The LoRA updates of each weight that has some and whose adapters are on, by its id."""
+    found: dict[int, list[torch.Tensor]] = {}
+    for module in model.modules():
+        if hasattr(module, "get_delta_weight") and not module.disable_adapters:
+            updates = [module.get_delta_weight(name) for name in module.active_adapters]
+            found[id(module.get_base_layer().weight)] = updates
+    return found
 
 
 @torch.inference_mode()
@@ -161,6 +173,11 @@ class Step:
         ).logits  # fmt: skip
         self.positions.add_(1)
         return logits
+
+
+def release_recordings() -> None:
+    """Give the memory of recordings back to the device, which would keep that of each batch."""
+    torch.cuda.empty_cache()
 
 
 def make_choice(*, temperature: float, top_p: float) -> Choose:

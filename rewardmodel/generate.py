@@ -20,7 +20,7 @@ from rewardmodel.chat import encode_prompt
 from rewardmodel.compute import Compute, resolve_compute
 from rewardmodel.contract import GenerateSpec, Message
 from rewardmodel.data import DataError, PromptItem, read_prompts
-from rewardmodel.decoding import can_record, draw_tokens, find_inner, make_choice, open_sampler
+from rewardmodel.decoding import can_record, draw_tokens, find_inner, make_choice, open_sampler, release_recordings
 from rewardmodel.models import load_policy, load_tokenizer, read_positions, resolve_model
 from rewardmodel.progress import Progress
 from rewardmodel.rundir import RunDir, append_json_lines, read_json_lines
@@ -116,6 +116,8 @@ def generate_responses(
         )
         progress.advance(number + 1)
         progress.check()
+    if can_record(sampler, compute=compute):
+        release_recordings()
     return sorted(made, key=lambda response: (response.prompt, response.index))
 
 

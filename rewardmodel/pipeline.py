@@ -45,11 +45,14 @@ def run_pipeline(
 
     base: where relative paths of the specs are looked for. carry_out: runs a directory, and returns the key of
     EXIT_CODES that it ended with. state is "succeeded", "failed", "cancelled", or "held": a gate does not hold.
-    Raises RunDirBusyError where another process is at it, RunDirError where a stage was run with other settings.
+    Raises RunDirBusyError where another process is at it, and, before anything is run, RunDirError where a stage was
+    begun with other settings, or before a stage that it takes from.
     """
     with RunDir(directory).lock():
         runs = lay_out(pipeline, directory=directory)
         verdicts: dict[str, Verdict] = {}
+        for stage in pipeline.stages:
+            check_begun(runs[stage.name], stage=stage, runs=runs, base=base)
         for stage in pipeline.stages:
             open_stage(runs[stage.name], stage=stage, runs=runs, base=base)
             write_state(pipeline, runs=runs, verdicts=verdicts, state="running", message=f"stage {stage.name}")
@@ -100,27 +103,40 @@ def lay_out(pipeline: Pipeline, *, directory: Path) -> dict[str, RunDir]:
 
 
 def open_stage(run: RunDir, *, stage: Stage, runs: dict[str, RunDir], base: Path) -> None:
-    """Make the stage's run directory, or find the one that is there.
+    """Make the stage's run directory, or find the one that is there."""
+    if run.spec_file.exists():
+        run.clear_cancel()  # whoever starts the pipeline again wants it to go on
+    else:
+        run.create(write_spec(stage, runs=runs, base=base))
 
-    Raises RunDirError where that one was asked something else.
-    """
+
+def write_spec(stage: Stage, *, runs: dict[str, RunDir], base: Path) -> dict[str, Any]:
+    """What the stage's run is asked: its references are paths among the other stages' outputs."""
 
     def place(reference: Reference, field: str) -> str:
         outputs = runs[reference.stage].outputs
         return str((outputs / (reference.file or "model")).absolute())
 
-    spec = spec_to_dict(resolve_paths(parse_spec(map_references(stage.spec, replace=place)), base=base))
+    return spec_to_dict(resolve_paths(parse_spec(map_references(stage.spec, replace=place)), base=base))
+
+
+def check_begun(run: RunDir, *, stage: Stage, runs: dict[str, RunDir], base: Path) -> None:
+    """Raise RunDirError where a stage that has begun was asked something else, or is older than what it takes."""
     if not run.spec_file.exists():
-        run.create(spec)
         return
-    run.clear_cancel()  # whoever starts the pipeline again wants it to go on
-    before = run.read_spec()
+    spec, before = write_spec(stage, runs=runs, base=base), run.read_spec()
     changed = [name for name, value in json.loads(json.dumps(spec)).items() if before.get(name) != value]
+    remedy = "choose another directory, or delete that one and those of the stages after it"
     if changed:
         raise RunDirError(
             f"stage {stage.name}: {run.path} was begun with other settings ({', '.join(changed)}); put them back, "
-            "choose another directory, or delete that one and those of the stages after it"
+            f"{remedy}"
         )
+    began = run.read_status()["started_at"]
+    for source in list_sources(stage):
+        made = runs[source]
+        if began is not None and (not made.spec_file.exists() or (made.read_status()["started_at"] or 0) > began):
+            raise RunDirError(f"stage {stage.name}: {run.path} was begun before stage {source} was run anew; {remedy}")
 
 
 def read_reports(runs: dict[str, RunDir]) -> dict[str, dict[str, Any]]:

@@ -23,7 +23,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rewardmodel.contract import SpecError, build_settings, check_settings, name_nearest, parse_spec, setting
+from rewardmodel.contract import (
+    SpecError,
+    build_settings,
+    check_settings,
+    is_plain_text,
+    name_nearest,
+    parse_spec,
+    setting,
+)
 
 START = "start"
 STAGES_LIMIT = 30
@@ -55,6 +63,16 @@ FIGURES: dict[str, dict[str, str]] = {
     "score": {},
 }
 """By method, the figures of its report that a gate may name in one word; the first is the one to look at."""
+AT_START: dict[str, tuple[str, ...]] = {
+    "reward": ("accuracy", "log_loss"),
+    "sft": ("loss",),
+    "rejection": tuple(_ANSWERS),
+    **dict.fromkeys(("ppo", "rloo", "grpo", "online-dpo"), ("score",)),
+}
+"""By method, those that its report also has of the model before the stage, measured in the same way. (DPO and KTO
+measure their reference otherwise than what they trained.)"""
+OWN_UNITS = ("gain", "score")
+"""Figures that mean something else in reports of another method."""
 
 
 @dataclass(frozen=True)
@@ -273,7 +291,7 @@ def _check_spec(spec: Any, *, earlier: Mapping[str, Stage], outside: tuple[str, 
     if not isinstance(spec, Mapping):
         raise SpecError(f"expected a mapping of settings, got {type(spec).__name__}")
     method = spec.get("method")
-    if method not in FIGURES:
+    if not isinstance(method, str) or method not in FIGURES:
         raise SpecError(f"method: {name_nearest(str(method), tuple(FIGURES))}")
 
     def fill(reference: Reference, field: str) -> str:
@@ -317,15 +335,31 @@ def _parse_gate(mapping: Any, *, stage: Stage, earlier: Mapping[str, Stage]) -> 
     if not PATH.fullmatch(gate.metric) and gate.metric not in figures:
         raise SpecError(f"metric: {name_nearest(gate.metric, tuple(figures))}" if figures else _no_figures(stage))
     named = gate.not_below or gate.not_above
-    if named is None or named == START:
+    if named is None:
+        return gate
+    if named == START:
+        _check_start(gate, stage=stage)
         return gate
     if not named.startswith("@") or gate.against not in earlier:
         known = ", ".join(f"@{name}" for name in earlier)
         raise SpecError(f"{gate.bound}: {named!r} is no earlier stage; known are {START}{known and ', '}{known}")
-    other = FIGURES[earlier[str(gate.against)].method]
+    method = earlier[str(gate.against)].method
+    if gate.metric in OWN_UNITS and method != stage.method:
+        raise SpecError(f"{gate.bound}: {gate.metric} of method {stage.method} is another quantity than of {method}")
+    other = FIGURES[method]
     if gate.metric in figures and other.get(gate.metric) is None:
         raise SpecError(f"{gate.bound}: stage {gate.against} has no {gate.metric}; it has {', '.join(other) or 'none'}")
     return gate
+
+
+def _check_start(gate: Gate, *, stage: Stage) -> None:
+    known = AT_START.get(stage.method, ())
+    if stage.spec.get("loss") == "ratings":
+        known = ()
+    if gate.metric in known or (known and gate.metric.startswith("heldout.")):
+        return
+    found = f"it has {', '.join(known)}" if known else "compare with a number or with an earlier stage"
+    raise SpecError(f"{gate.bound}: the report has no {gate.metric} of the model before the stage; {found}")
 
 
 def _no_figures(stage: Stage) -> str:
@@ -345,6 +379,8 @@ def _check_keys(mapping: Any, *, known: tuple[str, ...], needed: tuple[str, ...]
 
 def _replace_in(value: Any, *, field: str, replace: Callable[[Reference, str], Any]) -> Any:
     if isinstance(value, str) and value.startswith("@"):
+        if not is_plain_text(value):
+            raise SpecError(f"{field}: {value!r} holds a character that cannot be stored (NUL or half of a pair)")
         head, _slash, file = value.removeprefix("@").partition("/")
         return replace(Reference(stage=head, file=file), field)
     if isinstance(value, Mapping):

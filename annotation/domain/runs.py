@@ -54,6 +54,8 @@ ONLINE = ("ppo", "rloo", "grpo", "online-dpo")
 """The methods whose policy is rewarded for its own responses, by a reward model or several rewards."""
 JUDGED_BY = {"reward_model": (*ONLINE, "verify"), "gold_model": ONLINE}
 """The methods that each of a run's reward models is for."""
+FILES = ("data", "prompts", "examples")
+"""Settings of the training library that name files, which nobody may choose from afar."""
 PROMPT_LIMIT = 1_000_000
 OWN_SETTINGS = {
     "generate": ("prompt_count", "mix", "split"),
@@ -129,6 +131,9 @@ def check_run(
     """The spec of the run that `queue_run` would queue. Raises RunRefused where it would not."""
     if method not in Run.Method.values:
         raise RunRefused(f"Unknown method {method!r}; use one of {', '.join(Run.Method.values)}.")
+    for name in FILES:
+        if name in settings:
+            raise RunRefused(f"{name}: files are for the command line alone; runs here read snapshots of the project.")
     loss = settings.get("loss") if method == Run.Method.REWARD else None
     _check_inputs(project, method=method, loss=loss, snapshot=snapshot, base_model=base_model)
     _check_judges(project, method=method, settings=settings, reward_model=reward_model, gold_model=gold_model)

@@ -93,18 +93,19 @@ def estimate_memory(
 def estimate_models(models: Sequence[Any], *, compute: Compute, tokens: int) -> Estimate:
     """What training several models takes, which are loaded with their adapters; frozen ones are weights alone.
 
-    tokens: read at once by one of them after the other, so that activations are those of the one with the most. What a
-    generation keeps of its responses is not counted.
+    The first is the policy, of which on a GPU a copy in bfloat16 draws the responses; what that keeps of them is not
+    counted. tokens: read at once by one of them after the other, so that activations are of the one with the most.
     """
     trained = [sum(p.numel() for p in model.parameters() if p.requires_grad) for model in models]
     weights = sum(count_bytes(model, each=4.0) for model in models)
+    copied = 2.0 * sum(p.numel() for p in models[0].parameters()) if compute.device == "cuda" else 0.0
     activations = [
         estimate_memory(model, compute=compute, trained=count, tokens=tokens, checkpointing=False).activations
         for model, count in zip(models, trained, strict=True)
         if count
     ]
     return Estimate(
-        weights=weights,
+        weights=weights + copied,
         gradients=4.0 * sum(trained),
         optimizer=8.0 * sum(trained),
         activations=max(activations),
@@ -112,12 +113,15 @@ def estimate_models(models: Sequence[Any], *, compute: Compute, tokens: int) -> 
     )
 
 
-def check_memory(estimate: Estimate) -> None:
-    """Raise InputError where the model alone cannot be trained in the memory that is free."""
+def check_memory(estimate: Estimate, *, smaller: str = "lora or qlora") -> None:
+    """Raise InputError where the model alone cannot be trained in the memory that is free.
+
+    smaller: the tunings that need less.
+    """
     if estimate.free is not None and estimate.state > estimate.free:
         raise InputError(
             f"memory: weights, gradients and optimizer take about {estimate.state / GIB:.1f} GiB, but "
-            f"{estimate.free / GIB:.1f} GiB are free: use tuning lora or qlora, a smaller model or a larger machine"
+            f"{estimate.free / GIB:.1f} GiB are free: use tuning {smaller}, a smaller model or a larger machine"
         )
 
 

@@ -217,7 +217,7 @@ def _train(
         rewards=rewards,
     )
     estimate = training.estimate()
-    check_memory(estimate)
+    check_memory(estimate, smaller="lora")
     message = f"{training.describe()}; {estimate.describe()}"
     print(f"rewardmodel: {message}", file=sys.stderr)
     run.write_status(message=message)
@@ -443,9 +443,13 @@ class PPOTraining:
         tokens = passes * rollout.ids.numel() * (self.total - self.done)
         if not settle_compiling(self.spec, model=self.policy, tokens=tokens, packed=self.packed, compute=self.compute):
             return False
-        for model in [*models, *([self.reference] if self.reference is not None else [])]:
-            prepare_blocks(model, compiled=True, dynamic=True, checkpointing=False)
+        self._compile()
         return True
+
+    def _compile(self) -> None:
+        for model in (self.policy, self.critic, self.reference):
+            if model is not None:
+                prepare_blocks(model, compiled=True, dynamic=True, checkpointing=False)
 
     def learn(self) -> None:
         """Read the next minibatch of the rollout at hand, forward and back, and move policy and critic."""
@@ -619,13 +623,15 @@ class PPOTraining:
             save_file(self.teacher.pack(), directory / "critic.safetensors")
         if self.rollout is not None:
             save_file(self.rollout.pack(), directory / "rollout.safetensors")
-        names = ("done", "moves", "part", "tokens", "coefficient", "stopped", "tallies", "examined")
+        names = ("done", "moves", "part", "tokens", "coefficient", "stopped", "tallies", "examined", "compiled")
         write_json(directory / "state.json", {name: getattr(self, name) for name in names})
 
     def load(self, directory: Path) -> None:
         """Go on from a checkpoint."""
         for name, value in json.loads((directory / "state.json").read_text(encoding="utf-8")).items():
             setattr(self, name, value)
+        if self.compiled:
+            self._compile()
         device = self.compute.device
         self.actor.unpack(load_file(directory / "policy.safetensors", device=device), step=self.moves)
         if self.teacher is not None:

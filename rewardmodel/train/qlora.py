@@ -22,6 +22,7 @@ from rewardmodel.train.common import ValidatedSpec
 from rewardmodel.train.memory import GIB, find_free
 
 MAIN_MEMORY = Compute(device="cpu", precision="fp32")
+COPY = 2.6  # bytes a weight, on a GPU: of the copy that answers are drawn from, and of the packed model beside it
 ROOM = 1.2  # of a whole model's weights, for what reading it takes beside them
 
 
@@ -51,6 +52,7 @@ def choose_reader(spec: ValidatedSpec, *, base: Path, compute: Compute) -> Compu
             f"tuning: qlora merges into the whole model in main memory, which takes about {wanted / GIB:.1f} GiB, but "
             f"{free / GIB:.1f} GiB are free: use a smaller model or a larger machine"
         )
+    wanted += ROOM * COPY * count_saved_weights(base) if compute.device == "cuda" else 0
     free = find_free(compute, held=0)
     if free is None or wanted <= free:
         return compute

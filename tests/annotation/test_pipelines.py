@@ -61,7 +61,7 @@ def stage_run(pipeline: Pipeline, name: str) -> Run | None:
 
 def test_a_stage_begins_when_the_one_before_it_has_ended_and_starts_from_its_model(project, world):
     user = world.user("engineer")
-    document = two_stages(world.snapshot, gate={"metric": "accuracy", "not_below": "start"})
+    document = two_stages(world.snapshot, gate={"metric": "accuracy", "at_least": 0.5})
     pipeline = pipelines.start_pipeline(project, name="Two", document=document, created_by=user)
     first = stage_run(pipeline, "first")
     assert (pipeline.state, pipeline.number, first.state, first.base_model) == ("running", 1, "queued", world.model)

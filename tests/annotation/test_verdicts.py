@@ -13,7 +13,7 @@ from annotation.domain.judgement import Judgement
 from annotation.domain.ranking import amend_ranking, submit_ranking
 from annotation.domain.slating import SlatePlan, make_slates
 from annotation.domain.tasks import Scale
-from annotation.models import Membership, Project, Prompt, Ranking, Slate, Verdict
+from annotation.models import Membership, Project, Prompt, Ranking, Slate, Slot, Verdict
 from annotation.statistics.comparisons import derive_comparisons
 from annotation.verdicts import ShownVerdict, find_conflicts, read_conflicts, verdicts_after, verified_kinds
 from tests.annotation.factories import make_member, make_project, make_slate, make_verdicts
@@ -92,6 +92,38 @@ def test_the_verdict_on_a_response_that_is_still_to_be_judged_elsewhere_is_held_
     rank(ann, tiers="0>1>2>3")
     shown = verdicts_after(ann, rankings=[ranking])
     assert [verdict.passed for verdict in shown.values()] == [True, False, False]
+
+
+def test_a_slate_of_other_responses_to_the_prompt_holds_verdicts_back():
+    """A reason may say what the right answer is."""
+    project = make_project()
+    first = make_slate(project)
+    other = make_slate(project)
+    other.prompt = first.prompt
+    other.save()
+    make_verdicts(first, passed="+-?-")
+    ann = make_member(project)
+    ranking = rank(ann, tiers="0>1>2>3")
+    assert ranking.slate == first
+    assert {verdict.passed for verdict in verdicts_after(ann, rankings=[ranking]).values()} == {None}
+    rank(ann, tiers="0>1>2>3")
+    shown = verdicts_after(ann, rankings=[ranking])
+    assert [verdict.passed for verdict in shown.values()] == [True, False, False]
+
+
+def test_a_slate_once_held_that_others_have_filled_holds_verdicts_back():
+    """Its answer would be kept even now."""
+    project = make_project(overlap=1)
+    first = make_slate(project)
+    again(first)
+    make_verdicts(first, passed="+-?-")
+    ann = make_member(project)
+    ranking = rank(ann, tiers="0>1>2>3")
+    lease = claim_slot(ann)
+    assert lease is not None
+    Slot.objects.filter(token=lease.token).update(state=Slot.State.FREE, annotator=None, token=None, deadline=None)
+    rank(make_member(project), tiers="0>1>2>3")
+    assert {verdict.passed for verdict in verdicts_after(ann, rankings=[ranking]).values()} == {None}
 
 
 def test_a_skipped_slate_holds_nothing_back():

@@ -133,6 +133,48 @@ class TestSampler:
         assert not can_record(model, compute=CPU)
         assert open_sampler(model, compute=CPU) is model
 
+    def test_adapters_that_are_off_are_left_out_and_several_are_added(self, model: LlamaForCausalLM) -> None:
+        adapted = get_peft_model(
+            copy_weights(model, dtype=torch.float32), LoraConfig(r=2, target_modules="all-linear", lora_alpha=8)
+        )
+        adapted.add_adapter("other", LoraConfig(r=2, target_modules="all-linear", lora_alpha=8))
+        with torch.no_grad():
+            for name, parameter in adapted.named_parameters():
+                if "lora_B" in name:
+                    parameter.normal_()
+        ids = torch.tensor([[5, 9, 11, 30, 7]])
+        adapted.base_model.set_adapter(["default", "other"])
+        with torch.no_grad():
+            assert torch.allclose(
+                copy_weights(adapted, dtype=torch.float32)(ids).logits, adapted(ids).logits, atol=1e-4
+            )
+            with adapted.disable_adapter():
+                plain = copy_weights(adapted, dtype=torch.float32)
+            assert torch.allclose(plain(ids).logits, model(ids).logits, atol=1e-5)
+
+    def test_a_copy_of_a_compiled_model_reads_its_own_weights(self, model: LlamaForCausalLM) -> None:
+        compiled = copy_weights(model, dtype=torch.float32)
+        for layer in compiled.model.layers:
+            layer.forward = layer.forward  # as a compiled one is put there
+        twin = copy_weights(compiled, dtype=torch.float32)
+        assert not any("forward" in vars(module) for module in twin.modules())
+        gpu = Compute(device="cuda", precision="fp32")
+        assert open_sampler(compiled, compute=gpu) is not compiled
+        assert open_sampler(model, compute=gpu) is model
+
+    def test_packed_weights_and_positions_of_other_kinds_are_left_to_generate(self, model: LlamaForCausalLM) -> None:
+        from transformers import BloomConfig, BloomForCausalLM, FalconConfig, FalconForCausalLM
+
+        gpu = Compute(device="cuda", precision="bf16")
+        assert can_record(model, compute=gpu)
+        assert not can_record(BloomForCausalLM(BloomConfig(hidden_size=16, n_layer=1, n_head=2, vocab_size=40)),
+                              compute=gpu)  # fmt: skip
+        alibi = FalconConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=40, alibi=True)
+        assert not can_record(FalconForCausalLM(alibi), compute=gpu)
+        packed = copy_weights(model, dtype=torch.float32)
+        packed.lm_head.weight = torch.nn.Parameter(torch.zeros(4, 1, dtype=torch.uint8), requires_grad=False)
+        assert not can_record(packed, compute=gpu)
+
     def test_models_with_windows_or_states_are_left_to_generate(self) -> None:
         from transformers import MistralConfig, MistralForCausalLM
 

@@ -13,7 +13,7 @@ import pytest
 from rewardmodel.cli import main
 from rewardmodel.jobs import run_job
 from rewardmodel.pipeline import render_state, run_pipeline
-from rewardmodel.rundir import RunDir, RunDirBusyError, RunDirError, read_json, read_json_lines
+from rewardmodel.rundir import RunDir, RunDirBusyError, RunDirError, read_json, read_json_lines, write_json
 from rewardmodel.stages import Pipeline, parse_pipeline
 from tests.rewardmodel.tiny import GOOD_WORD, build_pairs, write_rows
 
@@ -182,6 +182,25 @@ def test_a_pipeline_that_died_between_stages_goes_on_with_the_next(tmp_path: Pat
     assert read_json(tmp_path / "pipeline.json")["state"] == "running"
     told = run_pipeline(chain(), directory=tmp_path, base=tmp_path, carry_out=pretended)
     assert (told["state"], pretended.calls) == ("succeeded", ["first", "first", "second", "third"])
+
+
+def test_what_was_begun_otherwise_is_refused_before_any_stage_runs(tmp_path: Path) -> None:
+    """The third stage with other settings, then with a second stage that was run again after it."""
+    pretended = Pretended(first=0.7, second=0.7, third=0.8)
+    assert run_pipeline(chain(), directory=tmp_path, base=tmp_path, carry_out=pretended)["state"] == "succeeded"
+    for started, name in enumerate(("01-first", "02-second", "03-third"), start=100):
+        RunDir(tmp_path / name).write_status(started_at=started)
+    third = RunDir(tmp_path / "03-third")
+    asked = third.read_spec()
+    write_json(third.spec_file, {**asked, "beta": 0.7})
+    with pytest.raises(RunDirError, match=r"stage third: .* was begun with other settings \(beta\)"):
+        run_pipeline(chain(), directory=tmp_path, base=tmp_path, carry_out=pretended)
+    write_json(third.spec_file, asked)
+    RunDir(tmp_path / "02-second").write_status(started_at=200)
+    with pytest.raises(RunDirError, match=r"stage third: .* was begun before stage second was run anew"):
+        run_pipeline(chain(), directory=tmp_path, base=tmp_path, carry_out=pretended)
+    assert pretended.calls == ["first", "second", "third"]
+    assert read_json(tmp_path / "pipeline.json")["state"] == "succeeded"
 
 
 def test_a_request_to_stop_that_a_stage_no_longer_heard_stops_before_the_next(tmp_path: Path) -> None:

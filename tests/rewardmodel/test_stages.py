@@ -107,6 +107,12 @@ def test_what_cannot_run_is_refused_with_its_place(document: Any, message: str) 
         ({"metric": "accuracy", "at_least": 0}, "gate.metric: unknown 'accuracy'"),
         ({"metric": "pass@1", "not_below": "sft"}, "gate.not_below: 'sft' is no earlier stage; known are start, @sft"),
         ({"metric": "pass@1", "not_below": "@sft"}, "gate.not_below: stage sft has no pass@1; it has loss, gain"),
+        (
+            {"metric": "gain", "not_below": "start"},
+            "the report has no gain of the model before the stage; it has pass@1,",
+        ),
+        ({"metric": "rounds.x", "not_below": "start"}, "the report has no rounds.x of the model before the stage"),
+        ({"metric": "gain", "not_below": "@sft"}, "gain of method rejection is another quantity than of sft"),
         ({"metric": "pass@1", "at_least": "half"}, "gate.at_least: expected float or None"),
         ({"metric": "pass@1", "at_least": 0, "tolerance": -1}, "gate.tolerance: must be at least 0"),
         ({"metric": "pass@1", "at_least": 0, "judge_by": "interval"}, "gate.judge_by: unknown 'interval'"),
@@ -116,6 +122,22 @@ def test_a_gate_that_cannot_be_judged_is_refused_before_anything_runs(gate: Any,
     with pytest.raises(SpecError) as caught:
         parse_pipeline(stages(SFT, {**RFT, "gate": gate}))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "metric"),
+    [
+        ({"method": "check", "model": "m", "data": "x"}, "pass@1"),
+        ({"method": "dpo", "data": "x"}, "accuracy"),
+        ({"method": "kto", "data": "x"}, "auc"),
+        ({"method": "reward", "data": "x", "loss": "ratings"}, "accuracy"),
+    ],
+)
+def test_a_gate_on_the_start_needs_a_report_that_measures_the_start_alike(spec: dict[str, Any], metric: str) -> None:
+    with pytest.raises(
+        SpecError, match="of the model before the stage; compare with a number or with an earlier stage"
+    ):
+        parse_pipeline(stages(with_spec(gate={"metric": metric, "not_below": "start"}, **spec)))
 
 
 def test_references_that_the_caller_resolves_are_left_to_it() -> None:

