@@ -177,7 +177,7 @@ def test_a_gate_holds_a_figure_or_its_interval_to_its_bound(gate: dict[str, Any]
     0.42 >= 0.50 - 0.08 holds by a hair; the upper end 0.51 reaches 0.50; the lower end 0.36 does not reach 0.40.
     """
     first = with_spec("first", method="check", data="d")
-    last = with_spec("last", gate={"metric": "pass@1", **gate}, method="check", data="d")
+    last = with_spec("last", gate={"metric": "pass@1", **gate}, method="rejection", data="d")
     reports = {"first": answers(0.50, interval=[0.4, 0.6]), "last": answers(0.42, interval=[0.36, 0.51])}
     verdict = judge_gate(parse_pipeline(stages(first, last)).stages[1], reports=reports)
     assert verdict.holds is holds
