@@ -52,7 +52,7 @@ ALSO_TRAINED_ON = {"reward": (RATINGS,), "sft": ("references",)}
 """Other formats that a method can learn from."""
 ONLINE = ("ppo", "rloo", "grpo", "online-dpo")
 """The methods whose policy is rewarded for its own responses, by a reward model or several rewards."""
-JUDGED_BY = {"reward_model": (*ONLINE, "verify"), "gold_model": ONLINE}
+JUDGED_BY = {"reward_model": (*ONLINE, "rejection", "check", "verify"), "gold_model": ONLINE}
 """The methods that each of a run's reward models is for."""
 FILES = ("data", "prompts", "examples")
 """Settings of the training library that name files, which nobody may choose from afar."""

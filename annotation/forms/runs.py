@@ -9,7 +9,7 @@ from django import forms
 from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
 
-from annotation.domain.runs import MORE_FIELDS, ONLINE, TRAINED_ON, form_fields, readable_formats
+from annotation.domain.runs import JUDGED_BY, MORE_FIELDS, ONLINE, TRAINED_ON, form_fields, readable_formats
 from annotation.forms.rewards import RewardsField
 from annotation.models import Model, Project, Run, Snapshot
 
@@ -99,13 +99,13 @@ class RunForm(forms.Form):
             self.fields["snapshot"] = SnapshotChoice(trainable_snapshots(project, method=method), label=_("Snapshot"))
         if method != Run.Method.VERIFY:
             self._add_model_fields(project)
-        else:
+        if method in JUDGED_BY["reward_model"] and method not in ONLINE:
             self.fields["reward_model"] = forms.ModelChoiceField(
                 reward_models(project),
                 label=_("Reward model"),
                 required=False,
                 empty_label=_("none"),
-                help_text=_("For verifiers that ask for one; without it they give no verdict."),
+                help_text=_("For verifiers that ask for one; without it they give no verdict, or are refused."),
             )
         if method == Run.Method.GENERATE:
             self._add_generate_fields()

@@ -170,6 +170,22 @@ def test_a_policy_is_trained_against_a_registered_reward_model_and_watched_by_an
     assert collecting.register_model(end(run), name="made").kind == Model.Kind.POLICY
 
 
+@pytest.mark.parametrize("method", ["rejection", "check"])
+def test_verifiers_of_rejection_and_check_runs_may_ask_for_a_reward_model(project, policy, prompts, judges, method):
+    rm, gold = judges
+    asked = {"method": method, "base_model": policy, "settings": {}, "snapshot": prompts}
+    run = claim(runs.queue_run(project, **asked, reward_model=rm))
+    assert (run.reward_model, RunDir(runs.prepare_run(run)).read_spec()["reward_model"]) == (rm, "some/rm")
+    with pytest.raises(runs.RunRefused, match=f"^gold_model: {method} runs take none"):
+        runs.queue_run(project, **asked, gold_model=gold)
+
+
+@pytest.mark.parametrize("name", ["data", "examples", "prompts"])
+def test_nobody_names_files_from_afar(project, policy, prompts, name):
+    with pytest.raises(runs.RunRefused, match=f"^{name}: files are for the command line alone"):
+        runs.queue_run(project, method="rejection", base_model=policy, settings={name: "/etc/passwd"}, snapshot=prompts)
+
+
 def test_rewards_name_models_as_the_registry_does(project, prompts, judges):
     rewards = [
         {"kind": "model", "model": ["rm", "hub/other"]},
