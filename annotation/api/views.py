@@ -138,11 +138,12 @@ def pipeline_cancel(request: Request, slug: str, number: int) -> Answer:
 
 @api_view(["POST"])
 def pipeline_resume(request: Request, slug: str, number: int) -> Answer:
-    """Go on, past a gate that does not hold or with the run that ended early."""
+    """Go on, past the gate of {"stage"} that does not hold, or with the run that ended early."""
     membership = find_membership(request, slug, action="train")
     pipeline = get_object_or_404(membership.project.pipelines, number=number)
     try:
-        pipeline = pipelines.resume_pipeline(pipeline, by=membership.user)
+        past = request.data.get("stage", "") if isinstance(request.data, dict) else ""
+        pipeline = pipelines.resume_pipeline(pipeline, by=membership.user, past=past)
     except pipelines.PipelineRefused as error:
         return Answer({"problems": [str(error)]}, status=status.HTTP_422_UNPROCESSABLE_ENTITY)
     return Answer(describe_pipeline(pipeline))

@@ -134,13 +134,16 @@ def cancel_pipeline(pipeline: Pipeline) -> Pipeline:
 
 
 @transaction.atomic
-def resume_pipeline(pipeline: Pipeline, *, by: User | None) -> Pipeline:
-    """Go on: past the gate that does not hold (`by` answers for it), or with the run that failed or was cancelled."""
+def resume_pipeline(pipeline: Pipeline, *, by: User | None, past: str = "") -> Pipeline:
+    """Go on: past the gate of stage `past`, which does not hold (`by` answers for it), or with the run that failed or
+    was cancelled. Raises PipelineRefused, also where another gate is the one that holds the pipeline by now."""
     pipeline = Pipeline.objects.select_for_update().get(pk=pipeline.pk)
     if pipeline.state not in (State.HELD, State.FAILED, State.CANCELLED):
         raise PipelineRefused("Only a pipeline that is held, failed or was cancelled can go on.")
     for row in pipeline.stages.select_related("run"):
         if pipeline.state == State.HELD and row.verdict and not row.verdict["holds"] and row.overruled_by is None:
+            if row.name != past:
+                raise PipelineRefused(f"The gate of stage {row.name} holds it: to go on past that one, name the stage.")
             row.overruled_by = by
             row.save(update_fields=["overruled_by"])
         if row.run is not None and row.run.state == Run.State.RUNNING:

@@ -26,7 +26,7 @@ from annotation.models import Membership, Pipeline
 from annotation.queries import pipeline_rows
 from annotation.rules import require_membership
 from annotation.views.paging import paginate
-from annotation.views.pipeline_graph import draw_graph, view_stage
+from annotation.views.pipeline_graph import StageView, draw_graph, view_stage
 
 OWN = "own"
 STATE = Pipeline.State
@@ -115,7 +115,7 @@ def pipeline_resume(request: HttpRequest, slug: str, number: int) -> HttpRespons
     """Go on, past a gate or with the run that ended early."""
     membership = require_membership(request.user, slug, action="train")
     try:
-        resume_pipeline(_require_pipeline(membership, number), by=membership.user)
+        resume_pipeline(_require_pipeline(membership, number), by=membership.user, past=request.POST.get("stage", ""))
     except PipelineRefused as error:
         messages.error(request, str(error))
     return redirect("pipeline_detail", slug=slug, number=number)
@@ -168,10 +168,12 @@ def _state_context(membership: Membership, pipeline: Pipeline) -> dict[str, Any]
         "stages": stages,
         "graph": draw_graph(stages),
         "active": pipeline.state == STATE.RUNNING,
-        "held_at": next((stage for stage in stages if stage.gate and stage.gate.holds is False), None)
-        if pipeline.state == STATE.HELD
-        else None,
+        "held_at": next(filter(_holds_up, stages), None) if pipeline.state == STATE.HELD else None,
     }
+
+
+def _holds_up(stage: StageView) -> bool:
+    return stage.gate is not None and stage.gate.holds is False and not stage.gate.overruled_by
 
 
 def _require_pipeline(membership: Membership, number: int) -> Pipeline:

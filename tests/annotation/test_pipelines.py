@@ -95,7 +95,7 @@ def test_advancing_again_does_nothing_twice(project, world):
 
 
 def test_a_reward_model_reaches_ppo_and_a_checks_verifiers(project, world, prompts):
-    """The reward stage's model is PPO's row of the registry, and the place from which a check's verifiers load it."""
+    """The reward stage's model is the row of the registry of both."""
     data = f"@snapshot/{prompts.number}"
     reward = {"name": "reward", "spec": {"method": "reward", "data": f"@snapshot/{world.snapshot.number}"}}
     ppo = {"name": "ppo", "spec": {"method": "ppo", "reward_model": "@reward", "data": data}}
@@ -111,7 +111,7 @@ def test_a_reward_model_reaches_ppo_and_a_checks_verifiers(project, world, promp
     assert made["check"] is None
     assert stage_run(pipeline, "ppo").reward_model == made["reward"]
     assert stage_run(pipeline, "check").base_model == made["ppo"]
-    assert stage_run(pipeline, "check").spec["reward_model"] == collecting.model_location(made["reward"])
+    assert stage_run(pipeline, "check").reward_model == made["reward"]
     assert stage_run(pipeline, "rloo").spec["rewards"][0]["model"] == [made["reward"].name]
     end(stage_run(pipeline, "rloo"))
     spec = RunDir(runs.run_directory(stage_run(pipeline, "rloo"))).read_spec()
@@ -128,7 +128,9 @@ def test_a_gate_that_does_not_hold_stops_it_until_somebody_goes_on(project, worl
     assert Model.objects.filter(name="pipeline-1-first").exists()
     pipelines.advance_waiting()
     assert Run.objects.count() == 1
-    pipeline = pipelines.resume_pipeline(pipeline, by=world.user("admin"))
+    with pytest.raises(pipelines.PipelineRefused, match="The gate of stage first holds it"):
+        pipelines.resume_pipeline(pipeline, by=world.user("admin"), past="second")
+    pipeline = pipelines.resume_pipeline(pipeline, by=world.user("admin"), past="first")
     row = pipeline.stages.get(name="first")
     assert (pipeline.state, row.overruled_by, row.verdict["holds"]) == ("running", world.user("admin"), False)
     assert stage_run(pipeline, "second").state == "queued"

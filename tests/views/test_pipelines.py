@@ -168,11 +168,29 @@ def test_a_held_pipeline_says_where_and_an_engineer_goes_on_by_name(world: World
     page = client.get(url(world, "pipeline_detail", number=1)).content.decode()
     assert "The gate of stage first does not hold." in page
     assert "Go on in spite of the gate" in page
-    answer = client.post(url(world, "pipeline_resume", number=1))
+    assert '<input type="hidden" name="stage" value="first">' in page
+    stale = client.post(url(world, "pipeline_resume", number=1), {"stage": "second"}, follow=True).content.decode()
+    assert "The gate of stage first holds it" in stale
+    answer = client.post(url(world, "pipeline_resume", number=1), {"stage": "first"})
     page = client.get(answer.headers["Location"]).content.decode()
     name = world.user("engineer").get_username()
     assert f"{name} went on in spite of it" in page
     assert PipelineStage.objects.get(name="second").run is not None
+
+
+def test_a_pipeline_held_again_says_at_which_gate(world: World) -> None:
+    gate = {"metric": "accuracy", "at_least": 0.9}
+    held_twice = document(world.snapshot, gate=gate)
+    held_twice["stages"][1]["gate"] = gate
+    pipeline = pipelines.start_pipeline(world.project, name="Two", document=held_twice)
+    client = world.client("engineer")
+    for name in ("first", "second"):
+        finish(pipeline.stages.get(name=name).run, accuracy=0.75)
+        page = client.get(url(world, "pipeline_detail", number=1)).content.decode()
+        assert f"The gate of stage {name} does not hold." in page
+        client.post(url(world, "pipeline_resume", number=1), {"stage": name})
+    pipeline.refresh_from_db()
+    assert pipeline.state == "succeeded"
 
 
 def test_cancelling_and_going_on_are_buttons(world: World) -> None:
@@ -261,7 +279,8 @@ def test_the_api_starts_reads_cancels_and_goes_on(world: World) -> None:
         {"metric": "accuracy", "value": 0.75, "interval": [0.7, 0.8]}, "pipeline-1-first", False
     )  # fmt: skip
     assert (second["state"], second["run"], second["sources"]) == ("waiting", None, ["first"])
-    resumed = client.post(f"{base}1/resume/").json()
+    assert client.post(f"{base}1/resume/").status_code == 422
+    resumed = client.post(f"{base}1/resume/", {"stage": "first"}, format="json").json()
     name = world.user("engineer").get_username()
     assert (resumed["state"], resumed["stages"][0]["overruled_by"]) == ("running", name)
     assert client.post(f"{base}1/resume/").status_code == 422
