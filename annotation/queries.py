@@ -286,12 +286,13 @@ def prompt_detail(project: Project, pk: int) -> dict[str, Any]:
     }
 
 
-def compare_policies(reward_model: Model) -> list[dict[str, Any]]:
+def compare_policies(reward_model: Model, *, of: Iterable[Model] | None = None) -> list[dict[str, Any]]:
     """Every scored policy beside the first one registered, by mean reward on the prompts that both answered.
 
     Each row names `old` and `new` (policies) beside `prompts`, the means `old_mean` and `new_mean`, their `difference`
     with its bootstrap `interval` by prompt, and `win_rate`, the share of prompts with a higher mean reward, with its
-    `win_rate_interval`. Policies that share no scored prompt with the first are left out.
+    `win_rate_interval`. Policies that share no scored prompt with the first are left out. of: these alone, beside the
+    first one, since intervals take time.
     """
     means: dict[int, dict[int, float]] = defaultdict(dict)
     scored = Score.objects.filter(model=reward_model, response__model__isnull=False)
@@ -299,7 +300,8 @@ def compare_policies(reward_model: Model) -> list[dict[str, Any]]:
         means[row["response__model"]][row["response__prompt"]] = row["mean"]
     policies = list(Model.objects.filter(pk__in=means).order_by("pk"))
     compared = []
-    for policy in policies[1:]:
+    wanted = set(policies if of is None else of)
+    for policy in filter(wanted.__contains__, policies[1:]):
         first = means[policies[0].pk]
         shared = sorted(first.keys() & means[policy.pk].keys())
         if shared:

@@ -27,7 +27,6 @@ from rewardmodel.contract import (
 from rewardmodel.documents import read_document, write_document
 from rewardmodel.rundir import RunDir, RunDirError, read_json_lines
 from rewardmodel.stages import (
-    MODELLESS,
     Pipeline,
     Reference,
     Stage,
@@ -40,7 +39,6 @@ from rewardmodel.stages import (
 
 __all__ = [
     "EMBEDDED_MODEL",
-    "MODELLESS",
     "Facts",
     "FieldDescription",
     "Reference",

@@ -10,7 +10,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from annotation.forms.run_compare import CompareForm
-from annotation.models import Run
+from annotation.models import Model, Run
 from annotation.queries import compare_policies
 from annotation.rules import require_membership
 from annotation.run_comparison import compare_runs, frontiers, gain_rows, list_differences
@@ -64,8 +64,10 @@ def run_compare(request: HttpRequest, slug: str) -> HttpResponse:
     if not form.is_valid():
         return render(request, "annotation/run_compare.html", context, status=422)
     judge = form.judge()
-    judged = compare_policies(judge) if judge is not None else []
-    compared = compare_runs(form.chosen(), won={row["new"].pk: row for row in judged})
+    chosen = form.chosen()
+    made = Model.objects.filter(run__in=chosen)
+    judged = compare_policies(judge, of=made) if judge is not None else []
+    compared = compare_runs(chosen, won={row["new"].pk: row for row in judged})
     context |= {
         "compared": compared,
         "gains": gain_rows(compared),
