@@ -86,7 +86,7 @@ def people() -> dict[str, Membership]:
 def two_stages(snapshot: Snapshot) -> dict[str, Any]:
     """A pipeline of two DPO runs with a gate between them."""
     data = f"@snapshot/{snapshot.number}"
-    gate = {"metric": "accuracy", "not_below": "start"}
+    gate = {"metric": "accuracy", "at_least": 0.5}
     return {
         "stages": [
             {"name": "first", "spec": {"method": "dpo", "data": data}, "gate": gate},

@@ -365,7 +365,7 @@ def test_held_out_rows_are_read_on_the_cpu_where_the_whole_model_does_not_fit_th
     weights = count_saved_weights(tiny_model)
     assert weights == sum(p.numel() for p in load(tiny_model, packed=False, policy=True).parameters())
     gpu = Compute(device="cuda", precision="bf16")
-    free = {"cuda": 1.2 * 4 * weights, "cpu": 1.2 * 4 * weights}
+    free = {"cuda": 1.2 * 4 * weights + 1.2 * 2.6 * weights, "cpu": 1.2 * 4 * weights}
     monkeypatch.setattr("rewardmodel.train.qlora.find_free", lambda compute, *, held: free[compute.device])
     spec = RewardSpec(data="-", tuning="qlora")
     assert choose_reader(spec, base=tiny_model, compute=gpu) == gpu
