@@ -18,6 +18,7 @@ from transformers import StaticCache, TopPLogitsWarper
 from transformers.cache_utils import StaticLayer
 
 from rewardmodel.compute import Compute
+from rewardmodel.reading import find_inner
 
 CHECK_EVERY = 16
 """Tokens between two looks at whether all responses have ended: looking waits for the GPU."""
@@ -44,11 +45,6 @@ def _is_special(model: Any) -> bool:
     rope = getattr(config, "rope_parameters", None) or {}
     packed = any(not parameter.is_floating_point() for parameter in model.parameters())
     return packed or getattr(config, "alibi", False) or rope.get("rope_type") in ("dynamic", "longrope")
-
-
-def find_inner(model: Any) -> Any:
-    """The transformers model within adapters, or the model itself."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def open_sampler(model: Any, *, compute: Compute) -> Any:

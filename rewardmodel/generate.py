@@ -20,9 +20,10 @@ from rewardmodel.chat import encode_prompt
 from rewardmodel.compute import Compute, resolve_compute
 from rewardmodel.contract import GenerateSpec, Message
 from rewardmodel.data import DataError, PromptItem, read_prompts
-from rewardmodel.decoding import can_record, draw_tokens, find_inner, make_choice, open_sampler, release_recordings
+from rewardmodel.decoding import can_record, draw_tokens, make_choice, open_sampler, release_recordings
 from rewardmodel.models import load_policy, load_tokenizer, read_positions, resolve_model
 from rewardmodel.progress import Progress
+from rewardmodel.reading import find_inner
 from rewardmodel.rundir import RunDir, append_json_lines, read_json_lines
 
 

@@ -243,7 +243,7 @@ def read_last(model: Any, *, batch: Row | Rectangle) -> torch.Tensor:
     kept: list[torch.Tensor] = []
     handle = find_parts(model)[1].register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0]))
     try:
-        _inner(model).forward(input_ids=batch.ids, attention_mask=batch.mask)
+        find_inner(model).forward(input_ids=batch.ids, attention_mask=batch.mask)
     finally:
         handle.remove()
     return kept[0]
@@ -361,7 +361,7 @@ def packed_attention(model: Any) -> Iterator[None]:
 
 def find_parts(model: Any) -> tuple[Any, Any]:
     """The backbone and the head of a sequence classifier or a policy, under adapters or not."""
-    inner = _inner(model)
+    inner = find_inner(model)
     if is_encoder(model):
         head = _find_last_layer(inner.classifier)
     else:
@@ -369,7 +369,8 @@ def find_parts(model: Any) -> tuple[Any, Any]:
     return getattr(inner, inner.base_model_prefix), head
 
 
-def _inner(model: Any) -> Any:
+def find_inner(model: Any) -> Any:
+    """The transformers model within adapters, or the model itself."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
@@ -382,12 +383,12 @@ def _find_last_layer(classifier: Any) -> Any:
 
 def is_classifier(model: Any) -> bool:
     """Whether a model gives rewards, under adapters or not; a policy gives logits."""
-    return hasattr(_inner(model), "score") or is_encoder(model)
+    return hasattr(find_inner(model), "score") or is_encoder(model)
 
 
 def is_encoder(model: Any) -> bool:
     """Whether a model is a classifier with a head of its own, as BERT and its kin are."""
-    inner = _inner(model)
+    inner = find_inner(model)
     return not hasattr(inner, "score") and isinstance(getattr(inner, "classifier", None), torch.nn.Module)
 
 
